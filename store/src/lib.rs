@@ -1,1 +1,16 @@
-//! store
+//! A sharded, replicated document store that moves shards between nodes while clients write.
+//!
+//! One sentence runs the tree: a client asks a [`router`]; the router finds the quorum that holds the shard;
+//! [`node`]s apply to their [`engine`]s; a [`coordinator`] moves shards between nodes while all this goes on.
+//!
+//! Router, migration and reconcile are plain state machines (`step(event) -> commands`), driven by thin async shells.
+//! Everything they do to the world goes through [`env`].
+
+pub mod config;
+pub mod engine;
+pub mod env;
+pub mod error;
+pub mod id;
+pub mod migration;
+#[macro_use]
+pub mod mutant;

@@ -1,0 +1,139 @@
+//! Every effect the store may have comes in here: time, randomness, disk, network, and what it tells about itself.
+//!
+//! Nothing else in this crate reaches for a clock, a file, a socket or entropy. That is what lets the same code run
+//! in one process inside a simulator and as real processes over TCP.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::ShardConfig;
+use crate::id::{Key, MigrationId, NodeId, ShardId, Version};
+use crate::migration::Stage;
+
+/// Nanoseconds on a monotonic clock. Only differences mean anything, and none decides about safety.
+pub type Nanos = u64;
+
+/// `ms` milliseconds in [`Nanos`].
+pub const fn millis(ms: u64) -> Nanos {
+    ms * 1_000_000
+}
+
+/// Monotonic time. Decides only when to retry, give up, or start a background pass.
+pub trait Clock: Send + Sync {
+    fn now(&self) -> Nanos;
+}
+
+/// Fresh randomness: writer ids, disk ids, retry jitter.
+pub trait Dice: Send + Sync {
+    /// 128 bits nobody drew before.
+    fn bits(&self) -> u128;
+}
+
+/// A directory of files on one disk.
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Opens the file, creating it empty if it is not there.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
+    /// Removes the file if it is there. Durable when it returns.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// The names of all files, sorted.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Waits out the time that the accesses made so far take on the modelled device. Real disks have taken theirs by
+    /// the time a call returns, so for them this is ready at once.
+    fn settled(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// One file. What was written is durable only after `sync` returned `Ok`.
+pub trait File: fmt::Debug + Send + Sync + 'static {
+    fn len(&self) -> io::Result<u64>;
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Fills `out` from `offset`; reading past the end is `UnexpectedEof`.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
+    /// Writes all of `data` at `offset`, growing the file if need be.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+    /// Cuts or grows (with zeros) the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes everything written so far durable. After an error nothing is known about it: do not retry.
+    fn sync(&self) -> io::Result<()>;
+}
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Who sends and receives frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Peer {
+    Node(NodeId),
+    Coordinator,
+    /// A client or an operator, by the number the network gave it.
+    Client(u64),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Node(node) => node.fmt(f),
+            Peer::Coordinator => f.write_str("coordinator"),
+            Peer::Client(n) => write!(f, "client-{n}"),
+        }
+    }
+}
+
+/// Sends frames, which may be lost, doubled, late and out of order, and receives them.
+pub trait Net: Send + Sync {
+    /// Never waits and never fails: a frame that cannot be delivered is a lost frame.
+    fn send(&self, to: Peer, frame: Vec<u8>);
+    /// Waits for at least one frame, or until `until`; returns all that wait, in order of arrival.
+    fn recv(&self, until: Nanos) -> BoxFuture<'_, Vec<(Peer, Vec<u8>)>>;
+}
+
+/// What the store tells about itself as it happens: for metrics, for logs, and for an auditor who must know what is
+/// durable where. Reported after the fact is durable, before anyone is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A node opened its disk; `copies` is what it found there.
+    Opened { node: NodeId, copies: Vec<(ShardId, Vec<(Key, Version)>)> },
+    /// A document's version is durable on a node.
+    Applied { node: NodeId, shard: ShardId, key: Key, version: Version },
+    /// A configuration is durable on a node; `wiped` if its copy was wiped in the same step.
+    Installed { node: NodeId, config: ShardConfig, wiped: bool },
+    /// A node dropped its copy.
+    Dropped { node: NodeId, shard: ShardId },
+    /// The coordinator committed a shard's configuration.
+    Committed { config: ShardConfig },
+    /// The coordinator committed a migration's stage.
+    Staged { migration: MigrationId, shard: ShardId, stage: Stage, reason: Option<String> },
+    /// Anti-entropy or a delta pass shipped a document that a replica lacked.
+    Repaired { node: NodeId, shard: ShardId, key: Key, version: Version },
+    /// Something an operator should read. Issued once per cause.
+    Warned { text: String },
+}
+
+/// Receives [`Event`]s.
+pub trait Probe: Send + Sync {
+    fn on(&self, event: Event);
+}
+
+/// A probe that listens to nothing.
+pub struct NoProbe;
+
+impl Probe for NoProbe {
+    fn on(&self, _: Event) {}
+}
+
+/// The effects of one process.
+#[derive(Clone)]
+pub struct Env {
+    pub clock: Arc<dyn Clock>,
+    pub dice: Arc<dyn Dice>,
+    pub disk: Arc<dyn Disk>,
+    pub net: Arc<dyn Net>,
+    pub probe: Arc<dyn Probe>,
+}
