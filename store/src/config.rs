@@ -36,6 +36,8 @@ pub enum Cutover {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardConfig {
     pub shard: ShardId,
+    /// How many shards the cluster has; the same in every configuration, so that any one of them routes documents.
+    pub shard_count: u32,
     pub epoch: Epoch,
     pub form: Form,
     pub old: Vec<Replica>,
@@ -56,9 +58,10 @@ pub const fn majority(n: usize) -> usize {
 
 impl ShardConfig {
     /// The first configuration of a shard.
-    pub fn initial(shard: ShardId, replicas: Vec<Replica>) -> ShardConfig {
+    pub fn initial(shard: ShardId, shard_count: u32, replicas: Vec<Replica>) -> ShardConfig {
         ShardConfig {
             shard,
+            shard_count,
             epoch: Epoch::FIRST,
             form: Form::Stable,
             old: Vec::new(),
@@ -83,7 +86,10 @@ impl ShardConfig {
     /// Whether the nodes for which `answered` holds form a quorum.
     pub fn is_quorum(&self, answered: impl Fn(NodeId) -> bool) -> bool {
         self.groups().all(|group| {
-            let count = group.iter().filter(|replica| answered(replica.node)).count();
+            let count = group
+                .iter()
+                .filter(|replica| answered(replica.node))
+                .count();
             count >= majority(group.len())
         })
     }
@@ -105,9 +111,12 @@ impl ShardConfig {
     pub fn joiners(&self) -> Vec<Replica> {
         match self.form {
             Form::Stable => Vec::new(),
-            Form::DualWrite | Form::Joint => {
-                self.new.iter().filter(|r| self.old.iter().all(|o| o.node != r.node)).copied().collect()
-            }
+            Form::DualWrite | Form::Joint => self
+                .new
+                .iter()
+                .filter(|r| self.old.iter().all(|o| o.node != r.node))
+                .copied()
+                .collect(),
         }
     }
 
@@ -122,7 +131,10 @@ impl ShardConfig {
 
     /// Whether `node` stands in `old` or `new`.
     pub fn is_member(&self, node: NodeId) -> bool {
-        self.new.iter().chain(&self.old).any(|replica| replica.node == node)
+        self.new
+            .iter()
+            .chain(&self.old)
+            .any(|replica| replica.node == node)
     }
 
     /// Whether `node`'s copy may answer, acknowledge and be read from, as far as the configuration knows.
@@ -155,7 +167,9 @@ impl fmt::Display for ShardConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.form {
             Form::Stable => write!(f, "Stable({})", names(&self.new))?,
-            Form::DualWrite => write!(f, "DualWrite({} -> {})", names(&self.old), names(&self.new))?,
+            Form::DualWrite => {
+                write!(f, "DualWrite({} -> {})", names(&self.old), names(&self.new))?
+            }
             Form::Joint => write!(f, "Joint({} -> {})", names(&self.old), names(&self.new))?,
         }
         if self.gate_unmet() {

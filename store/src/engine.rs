@@ -1,13 +1,46 @@
-//! The storage engine of one node.
+//! The storage engine of one node: what it answers from is what it would find after losing power.
+//!
+//! A write goes through three places. It is *staged* in memory, where reads see it; *committed* by one append and one
+//! sync of the [log], together with everything else that was staged; and *flushed*, with some hundreds of others, into
+//! the [pages], where it is found after the log that carried it is gone. Reads look into memory first, then into the
+//! pages. Opening replays the log over the pages ([recovery]).
+//!
+//! Configurations, wipes and drops take the same way, so each of them is one durable step, and a wipe and the install
+//! that causes it are one operation. A copy that is wiped gets a new incarnation number and no work is done; the rows
+//! of the old one go at the next flush.
+//!
+//! Everything that is read from the disk was checked: documents, pages, sectors of the log. Rot in a document's page
+//! is an error of that shard ([`EngineError::Damaged`]) and the node silences the copy; rot that the engine cannot
+//! place keeps it from opening. The one thing that checksums cannot tell from an unfinished commit is a last group
+//! that a disk acknowledged and then lost whole sectors of.
+//!
+//! The engine is a function of its calls and its disk: no clock, no randomness, no threads, only ordered maps.
 
+mod blocks;
+mod bytes;
+mod copies;
 mod digest;
+mod flush;
+mod log;
+mod pages;
+mod reads;
+mod record;
+mod recovery;
+mod sectors;
 
+use std::io;
 use std::sync::Arc;
 
 use crate::config::ShardConfig;
 use crate::env::Disk;
 use crate::error::EngineError;
 use crate::id::{DiskId, Key, ShardId, Value, Version};
+
+use copies::Copies;
+use log::Log;
+use pages::Pages;
+use record::Held;
+use recovery::Recovered;
 
 pub use digest::{BUCKETS, Digest};
 
@@ -24,7 +57,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { flush_writes: 512, flush_bytes: 4 << 20, cache_bytes: 32 << 20 }
+        Options {
+            flush_writes: 512,
+            flush_bytes: 4 << 20,
+            cache_bytes: 32 << 20,
+        }
     }
 }
 
@@ -63,9 +100,18 @@ pub struct ShardState {
 /// One thing that a commit made durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    Applied { shard: ShardId, key: Key, version: Version },
-    Installed { config: ShardConfig, wiped: bool },
-    Dropped { shard: ShardId },
+    Applied {
+        shard: ShardId,
+        key: Key,
+        version: Version,
+    },
+    Installed {
+        config: ShardConfig,
+        wiped: bool,
+    },
+    Dropped {
+        shard: ShardId,
+    },
 }
 
 /// Part of a copy, in key order.
@@ -76,27 +122,76 @@ pub struct Page {
     pub more: bool,
 }
 
+/// The durable state of one node. Single-threaded; `Send`.
 pub struct Engine {
+    disk: Arc<dyn Disk>,
     disk_id: DiskId,
+    options: Options,
+    log: Log,
+    /// `None` until the first flush.
+    pages: Option<Pages>,
+    copies: Copies,
+    /// The operations staged since the last commit, as they will stand in the log, and what they will have done.
+    group: Vec<u8>,
+    effects: Vec<Effect>,
+    /// How many documents in memory bring about the next flush.
+    flush_at: usize,
+    poisoned: bool,
 }
 
-#[allow(unused_variables, clippy::needless_pass_by_ref_mut)]
 impl Engine {
+    /// Opens the disk's engine, recovering what a crash left, or formats the disk.
+    ///
+    /// `fresh` is 128 random bits, which become the [`DiskId`] if the disk is formatted now. Fails with `Corrupt` if
+    /// something that was durable has changed since, with `Format` if another version of the store wrote it.
     pub fn open(disk: Arc<dyn Disk>, options: Options, fresh: u128) -> Result<Engine, EngineError> {
-        todo!()
+        let Recovered {
+            disk_id,
+            log,
+            pages,
+            copies,
+        } = recovery::recover(&disk, &options, fresh)?;
+        let flush_at = options.flush_writes;
+        let (group, effects) = (Vec::new(), Vec::new());
+        Ok(Engine {
+            disk,
+            disk_id,
+            options,
+            log,
+            pages,
+            copies,
+            group,
+            effects,
+            flush_at,
+            poisoned: false,
+        })
     }
+
+    /// Which disk this is.
     pub fn disk_id(&self) -> DiskId {
         self.disk_id
     }
+
+    /// Every shard this node knows, in order, with what is staged.
     pub fn shards(&self) -> impl Iterator<Item = (ShardId, &ShardState)> {
-        std::iter::empty()
+        self.copies.iter().map(|(shard, copy)| (shard, &copy.state))
     }
+
+    /// One shard, with what is staged.
     pub fn shard(&self, shard: ShardId) -> Option<&ShardState> {
-        todo!()
+        self.copies.get(shard).map(|copy| &copy.state)
     }
+
+    /// A document, with what is staged. `Damaged` if what the disk holds is not what was written.
     pub fn get(&self, shard: ShardId, key: &Key) -> Result<Option<Stored>, EngineError> {
-        todo!()
+        self.check()?;
+        Ok(self.find(shard, key)?.map(|held| held.stored()))
     }
+
+    /// Stages a write. Of two versions the greater one stays, whichever came first.
+    ///
+    /// The copy's counter is at least `version.counter` afterwards. Nothing is durable before [`Engine::commit`].
+    /// Fails with `Damaged`, and stages nothing, if what is held cannot be read.
     pub fn put(
         &mut self,
         shard: ShardId,
@@ -104,42 +199,144 @@ impl Engine {
         version: Version,
         value: Option<Value>,
     ) -> Result<Put, EngineError> {
-        todo!()
+        self.check()?;
+        let old = self.find(shard, key)?.map(|held| (held.version, held.sum));
+        if let Some((held, _)) = old
+            && held >= version
+        {
+            let counter = self.shard(shard).map_or(0, |state| state.max_counter);
+            assert!(
+                counter >= held.counter,
+                "{shard} holds {held} above its counter {counter}"
+            );
+            return Ok(if held == version {
+                Put::Same
+            } else {
+                Put::Older(held)
+            });
+        }
+        let held = Held::new(key, version, value);
+        record::write_put(&mut self.group, shard, key, &held);
+        self.copies.put(shard, key, held, old.map(|(_, sum)| sum));
+        self.effects.push(Effect::Applied {
+            shard,
+            key: key.clone(),
+            version,
+        });
+        Ok(Put::Applied)
     }
+
+    /// Stages a greater counter; a lesser one changes nothing.
     pub fn raise_counter(&mut self, shard: ShardId, counter: u64) -> Result<(), EngineError> {
-        todo!()
+        self.check()?;
+        if self
+            .shard(shard)
+            .is_none_or(|state| state.max_counter < counter)
+        {
+            record::write_raise(&mut self.group, shard, counter);
+            self.copies.raise(shard, counter);
+        }
+        Ok(())
     }
+
+    /// Stages a configuration. With `wipe`, all documents of the copy, its digest, its counter and its damage are
+    /// gone in the same durable step.
     pub fn install(&mut self, config: &ShardConfig, wipe: bool) -> Result<(), EngineError> {
-        todo!()
+        self.check()?;
+        record::write_install(&mut self.group, config, wipe);
+        self.copies.install(config, wipe);
+        self.effects.push(Effect::Installed {
+            config: config.clone(),
+            wiped: wipe,
+        });
+        Ok(())
     }
+
+    /// Stages the end of a copy: documents, digest and counter go; configuration and damage stay.
     pub fn drop_copy(&mut self, shard: ShardId) -> Result<(), EngineError> {
-        todo!()
+        self.check()?;
+        record::write_drop(&mut self.group, shard);
+        self.copies.drop_copy(shard);
+        self.effects.push(Effect::Dropped { shard });
+        Ok(())
     }
+
+    /// Stages the mark that silences a copy until it is wiped.
     pub fn mark_damaged(&mut self, shard: ShardId) -> Result<(), EngineError> {
-        todo!()
+        self.check()?;
+        if self.shard(shard).is_none_or(|state| !state.damaged) {
+            record::write_damage(&mut self.group, shard);
+            self.copies.damage(shard);
+        }
+        Ok(())
     }
+
+    /// Whether a commit has anything to do.
     pub fn has_staged(&self) -> bool {
-        todo!()
+        !self.group.is_empty()
     }
+
+    /// Makes everything staged durable in one step, and returns what that was, in the order it was staged.
+    ///
+    /// After `Full` the engine is as it was before anything of this commit was staged, durably so; a later commit
+    /// succeeds once there is room. After any other error, and after an error of the flush that a commit may bring
+    /// about, every call fails with `Poisoned`: whether the commit is durable is known only after the disk was opened
+    /// again.
     pub fn commit(&mut self) -> Result<Vec<Effect>, EngineError> {
-        todo!()
+        self.check()?;
+        if self.group.is_empty() {
+            return Ok(Vec::new());
+        }
+        if let Err(error) = self.log.append(&self.group) {
+            return Err(self.take_back(error));
+        }
+        if let Err(error) = self.log.sync() {
+            self.poisoned = true;
+            return Err(EngineError::Io(error));
+        }
+        self.group.clear();
+        self.copies.keep();
+        let effects = std::mem::take(&mut self.effects);
+        if self.wants_flush()
+            && let Err(error) = self.flush()
+        {
+            // This commit is durable, and is answered; nothing after it will be.
+            tracing::warn!("the flush failed, and the engine with it: {error}");
+            self.poisoned = true;
+        }
+        Ok(effects)
     }
-    pub fn list(&self, shard: ShardId, buckets: &[u16]) -> Result<Vec<(Key, Version)>, EngineError> {
-        todo!()
+
+    /// An append failed. If the disk is full and the log can be cut back, nothing happened.
+    fn take_back(&mut self, error: io::Error) -> EngineError {
+        match io_error(error) {
+            EngineError::Full(error) if self.log.cut().is_ok() => {
+                self.copies.undo();
+                self.group.clear();
+                self.effects.clear();
+                EngineError::Full(error)
+            }
+            error => {
+                self.poisoned = true;
+                error
+            }
+        }
     }
-    pub fn page(
-        &self,
-        shard: ShardId,
-        after: Option<&Key>,
-        max_documents: usize,
-        max_bytes: usize,
-    ) -> Result<Page, EngineError> {
-        todo!()
+
+    fn check(&self) -> Result<(), EngineError> {
+        if self.poisoned {
+            Err(EngineError::Poisoned)
+        } else {
+            Ok(())
+        }
     }
-    pub fn recount(&self, shard: ShardId) -> Result<(Digest, u64), EngineError> {
-        todo!()
-    }
-    pub fn documents(&self, shard: ShardId) -> Result<Vec<(Key, Version)>, EngineError> {
-        todo!()
+}
+
+fn io_error(error: io::Error) -> EngineError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            EngineError::Full(error)
+        }
+        _ => EngineError::Io(error),
     }
 }

@@ -30,9 +30,17 @@ pub enum EngineError {
     Poisoned,
     #[error("{file}: {what}; the file was not written by this store, or is damaged")]
     Corrupt { file: String, what: String },
-    #[error("{file}: format version {found}, this program reads {supported}; use the program that wrote it")]
-    Format { file: String, found: u32, supported: u32 },
-    #[error("shard {shard}: a value does not match its checksum (disk {disk}); the shard is marked damaged and does not vote")]
+    #[error(
+        "{file}: format version {found}, this program reads {supported}; use the program that wrote it"
+    )]
+    Format {
+        file: String,
+        found: u32,
+        supported: u32,
+    },
+    #[error(
+        "shard {shard}: a value does not match its checksum (disk {disk}); the shard is marked damaged and does not vote"
+    )]
     Damaged { shard: ShardId, disk: DiskId },
     #[error("the store is full: {0}; free room on the disk, writes resume by themselves")]
     Full(io::Error),

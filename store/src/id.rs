@@ -58,13 +58,22 @@ pub struct Epoch {
 
 impl Epoch {
     /// Below every epoch that is ever committed.
-    pub const ZERO: Epoch = Epoch { generation: 0, n: 0 };
+    pub const ZERO: Epoch = Epoch {
+        generation: 0,
+        n: 0,
+    };
     /// The epoch of a new cluster's first configurations.
-    pub const FIRST: Epoch = Epoch { generation: 1, n: 1 };
+    pub const FIRST: Epoch = Epoch {
+        generation: 1,
+        n: 1,
+    };
 
     /// The epoch of the commit that follows this one.
     pub fn next(self) -> Epoch {
-        Epoch { generation: self.generation, n: self.n + 1 }
+        Epoch {
+            generation: self.generation,
+            n: self.n + 1,
+        }
     }
 }
 
@@ -97,7 +106,10 @@ pub struct Version {
 
 impl Version {
     /// Below every version that is ever issued; stands for "never written".
-    pub const ZERO: Version = Version { counter: 0, writer: WriterId(0) };
+    pub const ZERO: Version = Version {
+        counter: 0,
+        writer: WriterId(0),
+    };
 }
 
 impl fmt::Display for Version {
@@ -120,27 +132,45 @@ impl fmt::Display for MigrationId {
 ///
 /// Kept as one string, `collection \0 id`, because every layer below wants it in that order and in one piece.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Arc<str>")]
 pub struct Key(Arc<str>);
+
+impl TryFrom<Arc<str>> for Key {
+    type Error = KeyError;
+
+    /// Checks what came off the wire or the disk.
+    fn try_from(text: Arc<str>) -> Result<Key, KeyError> {
+        let (collection, id) = text.split_once('\0').ok_or(KeyError::NoCollection)?;
+        check(collection, id)?;
+        Ok(Key(text))
+    }
+}
+
+fn check(collection: &str, id: &str) -> Result<(), KeyError> {
+    if collection.is_empty() || collection.len() > MAX_COLLECTION_BYTES {
+        return Err(KeyError::CollectionLength {
+            bytes: collection.len(),
+        });
+    }
+    if id.is_empty() || id.len() > MAX_ID_BYTES {
+        return Err(KeyError::IdLength { bytes: id.len() });
+    }
+    if collection.contains('\0') || id.contains('\0') {
+        return Err(KeyError::Nul);
+    }
+    Ok(())
+}
 
 impl Key {
     /// Fails with the limit that was broken. A NUL byte is refused in both parts: it separates them.
     pub fn new(collection: &str, id: &str) -> Result<Key, KeyError> {
-        if collection.is_empty() || collection.len() > MAX_COLLECTION_BYTES {
-            return Err(KeyError::CollectionLength { bytes: collection.len() });
-        }
-        if id.is_empty() || id.len() > MAX_ID_BYTES {
-            return Err(KeyError::IdLength { bytes: id.len() });
-        }
-        if collection.contains('\0') || id.contains('\0') {
-            return Err(KeyError::Nul);
-        }
+        check(collection, id)?;
         Ok(Key(format!("{collection}\0{id}").into()))
     }
 
     /// Takes the stored or wired form apart again; `None` if it never was a key.
     pub fn from_encoded(text: &str) -> Option<Key> {
-        let (collection, id) = text.split_once('\0')?;
-        Key::new(collection, id).ok()
+        Key::try_from(Arc::from(text)).ok()
     }
 
     /// `collection \0 id`.
@@ -149,7 +179,9 @@ impl Key {
     }
 
     pub fn collection(&self) -> &str {
-        self.0.split_once('\0').map_or("", |(collection, _)| collection)
+        self.0
+            .split_once('\0')
+            .map_or("", |(collection, _)| collection)
     }
 
     pub fn id(&self) -> &str {

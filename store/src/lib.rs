@@ -6,11 +6,25 @@
 //! Router, migration and reconcile are plain state machines (`step(event) -> commands`), driven by thin async shells.
 //! Everything they do to the world goes through [`env`].
 
-pub mod config;
-pub mod engine;
+#[macro_use]
+pub mod mutant;
+
 pub mod env;
 pub mod error;
 pub mod id;
+
+pub mod wire;
+
+pub mod router;
+
+pub mod config;
+pub mod node;
+
+pub mod engine;
+
+pub mod reconcile;
+
+pub mod anti_entropy;
+pub mod coordinator;
 pub mod migration;
-#[macro_use]
-pub mod mutant;
+pub mod placement;

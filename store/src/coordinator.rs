@@ -1,0 +1,554 @@
+//! The coordinator moves shards between nodes: it starts, resumes and ends migrations, runs anti-entropy, and keeps
+//! the durable records that say who holds what.
+//!
+//! It is a state machine over its [`Records`]: [`Coordinator::receive`] and [`Coordinator::tick`] decide, commit, and
+//! leave messages in [`Coordinator::drain_sends`]; [`serve`] drives it. A configuration is told to nobody before its
+//! commit is durable. After a restart everything it needs is read from the records; installs are repeated until every
+//! node has confirmed, and the current stage of every migration is repeated.
+//!
+//! Documents never pass through it: it asks nodes to ship them to each other.
+
+mod cleanup;
+mod commands;
+pub mod gate;
+mod jobs;
+pub mod records;
+
+use std::collections::BTreeMap;
+
+use crate::config::{Replica, ShardConfig};
+use crate::engine::Options as EngineOptions;
+use crate::env::{Env, Event, Nanos, Peer, millis};
+use crate::id::{DiskId, Epoch, MigrationId, NodeId, Session, ShardId};
+use crate::migration::{self, Decision, MigrationRecord, Progress, Reason, Stage, View};
+use crate::placement::place;
+use crate::reconcile;
+use crate::wire::{Message, decode, encode};
+
+use cleanup::Cleanup;
+use gate::{AntiEntropy, Verdict};
+use jobs::Job;
+use records::{ClusterRecord, EngineRecords, Record, RecordKey, Records, RecordsError, Revision};
+
+/// The cluster to create where there is none yet.
+#[derive(Clone, Debug)]
+pub struct NewCluster {
+    pub nodes: BTreeMap<NodeId, String>,
+    pub shard_count: u32,
+    pub replication: u32,
+    pub anti_entropy: AntiEntropy,
+    /// The nodes of each shard; shards beyond its end are placed by rendezvous hashing.
+    pub placement: Vec<Vec<NodeId>>,
+}
+
+/// How the coordinator works.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub create: Option<NewCluster>,
+    pub migration: migration::Timing,
+    pub reconcile: reconcile::Timing,
+    /// What a node has not confirmed is told again this often.
+    pub resend: Nanos,
+    pub engine: EngineOptions,
+    /// What only a simulator may switch off, to measure what it prevents.
+    #[cfg(madsim)]
+    pub overrides: Overrides,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            create: None,
+            migration: migration::Timing::default(),
+            reconcile: reconcile::Timing::default(),
+            resend: millis(20),
+            engine: EngineOptions::default(),
+            #[cfg(madsim)]
+            overrides: Overrides::default(),
+        }
+    }
+}
+
+/// Exists only in a build for the simulator.
+#[cfg(madsim)]
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// The safety gate lets everything through.
+    pub unsafe_cutover: bool,
+    /// A skipped delta pass keeps no old replicas.
+    pub eager_cleanup: bool,
+}
+
+/// A record and the revision it was read at.
+#[derive(Clone, Debug)]
+struct Revised<T> {
+    value: T,
+    revision: Revision,
+}
+
+/// The coordinator's state machine.
+pub struct Coordinator {
+    env: Env,
+    options: Options,
+    records: Box<dyn Records>,
+    cluster: Option<Revised<ClusterRecord>>,
+    configs: BTreeMap<ShardId, Revised<ShardConfig>>,
+    migrations: BTreeMap<MigrationId, Revised<MigrationRecord>>,
+    disks: BTreeMap<NodeId, DiskId>,
+    installed: BTreeMap<(ShardId, NodeId), Epoch>,
+    told_at: BTreeMap<(ShardId, NodeId), Nanos>,
+    pinged_at: Nanos,
+    progress: BTreeMap<MigrationId, Progress>,
+    jobs: BTreeMap<u64, Job>,
+    next_job: u64,
+    next_page: u64,
+    anti_entropy_at: BTreeMap<ShardId, Nanos>,
+    cleanups: BTreeMap<ShardId, Cleanup>,
+    sends: Vec<(Peer, Message)>,
+}
+
+/// Runs the coordinator until its disk fails. The caller restarts it from disk.
+pub async fn serve(env: Env, options: Options) -> RecordsError {
+    let records = match EngineRecords::open(&env, options.engine.clone()) {
+        Ok(records) => records,
+        Err(error) => return error.into(),
+    };
+    let mut coordinator = match Coordinator::open(env.clone(), options, Box::new(records)) {
+        Ok(coordinator) => coordinator,
+        Err(error) => return error,
+    };
+    loop {
+        if let Err(error) = coordinator.tick(env.clock.now()) {
+            return error;
+        }
+        env.disk.settled().await;
+        for (to, message) in coordinator.drain_sends() {
+            env.net.send(to, encode(&message));
+        }
+        let frames = env.net.recv(coordinator.deadline(env.clock.now())).await;
+        let now = env.clock.now();
+        for (from, frame) in frames {
+            match decode(&frame) {
+                Ok(message) => {
+                    if let Err(error) = coordinator.receive(now, from, message) {
+                        return error;
+                    }
+                }
+                Err(error) => tracing::warn!(%from, %error, "a frame was refused"),
+            }
+        }
+    }
+}
+
+impl Coordinator {
+    /// Reads the records and takes up where they stand.
+    pub fn open(
+        env: Env,
+        options: Options,
+        records: Box<dyn Records>,
+    ) -> Result<Coordinator, RecordsError> {
+        let now = env.clock.now();
+        let mut coordinator = Coordinator {
+            // Requests of an earlier start of the coordinator are not answered to this one.
+            next_job: (env.dice.bits() >> 64) as u64,
+            env,
+            options,
+            records,
+            cluster: None,
+            configs: BTreeMap::new(),
+            migrations: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            installed: BTreeMap::new(),
+            told_at: BTreeMap::new(),
+            pinged_at: 0,
+            progress: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            next_page: 0,
+            anti_entropy_at: BTreeMap::new(),
+            cleanups: BTreeMap::new(),
+            sends: Vec::new(),
+        };
+        for (record, revision) in coordinator.records.read()? {
+            coordinator.remember(now, record, revision);
+        }
+        Ok(coordinator)
+    }
+
+    /// Takes one message in.
+    pub fn receive(
+        &mut self,
+        now: Nanos,
+        from: Peer,
+        message: Message,
+    ) -> Result<(), RecordsError> {
+        match message {
+            Message::Pong { node, disk } => {
+                self.disks.insert(node, disk);
+            }
+            Message::Installed {
+                node,
+                disk,
+                shard,
+                epoch,
+            } => {
+                self.disks.insert(node, disk);
+                let known = self.installed.entry((shard, node)).or_default();
+                *known = epoch.max(*known);
+            }
+            Message::Fetch { shard } => {
+                if let Some(config) = self.configs.get(&shard) {
+                    let config = config.value.clone();
+                    self.send(from, Message::Install { config });
+                }
+            }
+            Message::GetConfigs => {
+                let configs = self
+                    .configs
+                    .values()
+                    .map(|config| config.value.clone())
+                    .collect();
+                self.send(from, Message::Configs { configs });
+            }
+            Message::Repaired {
+                request,
+                node,
+                ref end,
+                ..
+            } if self.is_page(request.job) => {
+                if let Some(end) = end {
+                    self.page_confirmed(request, node, end);
+                }
+            }
+            Message::Digests { request, .. }
+            | Message::Listing { request, .. }
+            | Message::Repaired { request, .. } => {
+                if let Some(job) = self.jobs.get_mut(&request.job) {
+                    job.reconcile.receive(now, message);
+                }
+            }
+            Message::Dropped { node, shard, epoch } => self.dropped(now, node, shard, epoch),
+            Message::Command { n, command } => {
+                let reply = self.command(now, command)?;
+                self.send(from, Message::Reply { n, reply });
+            }
+            // Unserved and stray frames: what was asked is asked again in a while.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Does everything that is due.
+    pub fn tick(&mut self, now: Nanos) -> Result<(), RecordsError> {
+        self.ping(now);
+        if self.cluster.is_none() {
+            return self.create(now);
+        }
+        let ids: Vec<MigrationId> = self.migrations.keys().copied().collect();
+        for id in ids {
+            // A commit may make the next stage possible at once.
+            while self.advance(now, id)? {}
+        }
+        self.clean_up(now)?;
+        self.schedule_anti_entropy(now);
+        self.run_jobs(now)?;
+        self.tell_configs(now);
+        Ok(())
+    }
+
+    /// When [`Coordinator::tick`] is due next.
+    pub fn deadline(&self, now: Nanos) -> Nanos {
+        let jobs = self.jobs.values().map(|job| job.reconcile.deadline());
+        jobs.chain([now + self.options.resend])
+            .min()
+            .expect("never empty")
+    }
+
+    /// What is to be sent now that the commits are durable.
+    pub fn drain_sends(&mut self) -> Vec<(Peer, Message)> {
+        std::mem::take(&mut self.sends)
+    }
+
+    fn send(&mut self, to: Peer, message: Message) {
+        self.sends.push((to, message));
+    }
+
+    fn node_ids(&self) -> Vec<NodeId> {
+        match (&self.cluster, &self.options.create) {
+            (Some(cluster), _) => cluster.value.nodes.keys().copied().collect(),
+            (None, Some(create)) => create.nodes.keys().copied().collect(),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Learns the disks of nodes that are not known yet.
+    fn ping(&mut self, now: Nanos) {
+        if now < self.pinged_at + self.options.resend && self.pinged_at > 0 {
+            return;
+        }
+        self.pinged_at = now;
+        for node in self.node_ids() {
+            if !self.disks.contains_key(&node) {
+                self.send(Peer::Node(node), Message::Ping);
+            }
+        }
+    }
+
+    /// Creates the cluster once every node has said which disk it has.
+    fn create(&mut self, now: Nanos) -> Result<(), RecordsError> {
+        let Some(create) = self.options.create.clone() else {
+            return Ok(());
+        };
+        if create
+            .nodes
+            .keys()
+            .any(|node| !self.disks.contains_key(node))
+        {
+            return Ok(());
+        }
+        let nodes: Vec<NodeId> = create.nodes.keys().copied().collect();
+        let mut puts = vec![Record::Cluster(ClusterRecord {
+            cluster_id: self.env.dice.bits(),
+            shard_count: create.shard_count,
+            replication: create.replication,
+            nodes: create.nodes.clone(),
+            collections: Vec::new(),
+            anti_entropy: create.anti_entropy.clone(),
+        })];
+        for shard in (0..create.shard_count).map(ShardId) {
+            let placed = match create.placement.get(shard.0 as usize) {
+                Some(placed) => placed.clone(),
+                None => place(shard, &nodes, create.replication as usize),
+            };
+            let replicas = placed
+                .into_iter()
+                .map(|node| Replica {
+                    node,
+                    session: Session(Epoch::FIRST),
+                    disk: self.disks[&node],
+                })
+                .collect();
+            puts.push(Record::Shard(ShardConfig::initial(
+                shard,
+                create.shard_count,
+                replicas,
+            )));
+        }
+        self.commit(now, &[], puts)
+    }
+
+    /// Takes the next step of a migration; `true` if something was committed.
+    fn advance(&mut self, now: Nanos, id: MigrationId) -> Result<bool, RecordsError> {
+        let record = self.migrations[&id].value.clone();
+        let shard = record.shard;
+        let Some(config) = self.configs.get(&shard) else {
+            return Ok(false);
+        };
+        let config = config.value.clone();
+        let busy = self.migrations.values().any(|other| {
+            other.value.id != id && other.value.shard == shard && other.value.is_open()
+        });
+        if busy && !record.is_open() {
+            return Ok(false);
+        }
+        let progress = self.progress.get(&id).cloned().unwrap_or_default();
+        let installed = |node| {
+            self.installed
+                .get(&(shard, node))
+                .copied()
+                .unwrap_or(Epoch::ZERO)
+        };
+        let decision = migration::decide(&View {
+            now,
+            record: &record,
+            config: &config,
+            progress: &progress,
+            timing: &self.options.migration,
+            installed: &installed,
+            disks: &self.disks,
+            is_safe: self.judge(record.cutover) != Verdict::Refused,
+        });
+        match decision {
+            Decision::Wait => {
+                if record.stage == Stage::DualWrite {
+                    self.copy_pages(now, id, &config);
+                }
+                Ok(false)
+            }
+            Decision::RunDelta => {
+                self.run_delta(now, id, &record, &config);
+                Ok(false)
+            }
+            Decision::Enter(stage) => {
+                let record = MigrationRecord { stage, ..record };
+                self.commit(now, &[], vec![Record::Migration(record)])?;
+                Ok(true)
+            }
+            Decision::Commit { config, stage } => {
+                let attempt = record.attempt + u32::from(record.stage == Stage::Aborted);
+                let record = MigrationRecord {
+                    stage,
+                    attempt,
+                    ..record
+                };
+                let config = if stage == Stage::Cleanup {
+                    self.eagerly(config)
+                } else {
+                    config
+                };
+                // Decided from the cluster's record too: a gate that changed since makes this commit fail.
+                self.commit(
+                    now,
+                    &[RecordKey::Cluster],
+                    vec![Record::Shard(config), Record::Migration(record)],
+                )?;
+                Ok(true)
+            }
+            Decision::Abort { config, reason } => {
+                let record = MigrationRecord {
+                    stage: Stage::Aborted,
+                    reason: Some(reason),
+                    ..record
+                };
+                if reason == Reason::UnsafeCutover {
+                    self.warn(format!(
+                        "migration {id} of {shard} aborted at Activate: {reason}"
+                    ));
+                }
+                self.commit(
+                    now,
+                    &[],
+                    vec![Record::Shard(config), Record::Migration(record)],
+                )?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// The safety gate, as the cluster's record stands.
+    fn judge(&self, cutover: crate::config::Cutover) -> Verdict {
+        #[cfg(madsim)]
+        if self.options.overrides.unsafe_cutover {
+            return Verdict::Allowed;
+        }
+        let cluster = self
+            .cluster
+            .as_ref()
+            .expect("migrations exist only in a cluster");
+        gate::judge(&cluster.value.anti_entropy, cutover)
+    }
+
+    #[cfg(not(madsim))]
+    fn eagerly(&self, config: ShardConfig) -> ShardConfig {
+        config
+    }
+
+    #[cfg(madsim)]
+    fn eagerly(&self, config: ShardConfig) -> ShardConfig {
+        let old = if self.options.overrides.eager_cleanup {
+            Vec::new()
+        } else {
+            config.old
+        };
+        ShardConfig { old, ..config }
+    }
+
+    fn warn(&self, text: String) {
+        self.env.probe.on(Event::Warned { text });
+    }
+
+    /// One durable step: all records or none, if neither they nor the guarded ones have changed since they were read.
+    fn commit(
+        &mut self,
+        now: Nanos,
+        guarded: &[RecordKey],
+        puts: Vec<Record>,
+    ) -> Result<(), RecordsError> {
+        let keys = guarded.iter().copied().chain(puts.iter().map(Record::key));
+        let guards: Vec<(RecordKey, Revision)> =
+            keys.map(|key| (key, self.revision(key))).collect();
+        let revision = self.records.commit(&guards, &puts)?;
+        for record in puts {
+            match &record {
+                Record::Shard(config) => self.env.probe.on(Event::Committed {
+                    config: config.clone(),
+                }),
+                Record::Migration(record) => {
+                    let reason = record.reason.filter(|_| record.stage == Stage::Aborted);
+                    self.env.probe.on(Event::Staged {
+                        migration: record.id,
+                        shard: record.shard,
+                        stage: record.stage,
+                        reason: reason.map(|reason| reason.to_string()),
+                    });
+                }
+                Record::Cluster(_) => {}
+            }
+            self.remember(now, record, revision);
+        }
+        Ok(())
+    }
+
+    fn revision(&self, key: RecordKey) -> Revision {
+        match key {
+            RecordKey::Cluster => self.cluster.as_ref().map_or(0, |record| record.revision),
+            RecordKey::Shard(shard) => self.configs.get(&shard).map_or(0, |record| record.revision),
+            RecordKey::Migration(id) => {
+                self.migrations.get(&id).map_or(0, |record| record.revision)
+            }
+        }
+    }
+
+    /// Takes a durable record into memory, and forgets what was only true before it.
+    fn remember(&mut self, now: Nanos, record: Record, revision: Revision) {
+        match record {
+            Record::Cluster(value) => self.cluster = Some(Revised { value, revision }),
+            Record::Shard(value) => {
+                let shard = value.shard;
+                self.jobs
+                    .retain(|_, job| job.reconcile.spec().shard != shard);
+                self.told_at.retain(|(told, _), _| *told != shard);
+                self.cleanups.remove(&shard);
+                self.configs.insert(shard, Revised { value, revision });
+            }
+            Record::Migration(value) => {
+                let progress = self.progress.entry(value.id).or_default();
+                progress.stage_since = now;
+                match value.stage {
+                    Stage::DualWrite => progress.copies.clear(),
+                    Stage::Drain => {
+                        progress.joint_since = now;
+                        progress.delta = None;
+                    }
+                    // After a restart the time under Joint is counted from the restart.
+                    Stage::DeltaPass if progress.joint_since == 0 => progress.joint_since = now,
+                    _ => {}
+                }
+                self.migrations
+                    .insert(value.id, Revised { value, revision });
+            }
+        }
+    }
+
+    /// Tells every node every configuration until it has confirmed.
+    fn tell_configs(&mut self, now: Nanos) {
+        let mut due = Vec::new();
+        for (&shard, config) in &self.configs {
+            for node in self.node_ids() {
+                let installed = self
+                    .installed
+                    .get(&(shard, node))
+                    .copied()
+                    .unwrap_or(Epoch::ZERO);
+                let told = self.told_at.get(&(shard, node)).copied();
+                let rested = told.is_none_or(|at| now >= at + self.options.resend);
+                if installed < config.value.epoch && rested {
+                    due.push((shard, node, config.value.clone()));
+                }
+            }
+        }
+        for (shard, node, config) in due {
+            self.told_at.insert((shard, node), now);
+            self.send(Peer::Node(node), Message::Install { config });
+        }
+    }
+}

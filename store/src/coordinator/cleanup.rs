@@ -1,0 +1,86 @@
+//! Ex-owners, and the joiners of aborted migrations, drop their copies.
+
+use crate::config::Form;
+use crate::coordinator::Coordinator;
+use crate::coordinator::records::{Record, RecordsError};
+use crate::env::{Nanos, Peer, millis};
+use crate::id::{Epoch, NodeId, ShardId};
+use crate::migration::forget_leavers;
+use crate::wire::Message;
+
+/// Once one drop is confirmed, the others are waited for this long, so that they share a commit.
+const GRACE: Nanos = millis(60);
+
+/// The drops of one shard under one epoch.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cleanup {
+    sent_at: Option<Nanos>,
+    confirmed: Vec<NodeId>,
+    first_at: Option<Nanos>,
+}
+
+impl Coordinator {
+    /// Sends drops where the configuration permits them, and commits those that were confirmed.
+    pub(super) fn clean_up(&mut self, now: Nanos) -> Result<(), RecordsError> {
+        let ready: Vec<ShardId> = self
+            .configs
+            .values()
+            .map(|config| &config.value)
+            .filter(|config| {
+                config.form == Form::Stable && config.old.is_empty() && !config.leaving.is_empty()
+            })
+            .map(|config| config.shard)
+            .collect();
+        for shard in ready {
+            let config = self.configs[&shard].value.clone();
+            let cleanup = self.cleanups.entry(shard).or_default();
+            let complete = cleanup.confirmed.len() == config.leaving.len();
+            if complete || cleanup.first_at.is_some_and(|first| now >= first + GRACE) {
+                let next = forget_leavers(&config, &cleanup.confirmed);
+                self.commit(now, &[], vec![Record::Shard(next)])?;
+                continue;
+            }
+            if cleanup
+                .sent_at
+                .is_none_or(|at| now >= at + self.options.resend)
+            {
+                cleanup.sent_at = Some(now);
+                let confirmed = cleanup.confirmed.clone();
+                for replica in config
+                    .leaving
+                    .iter()
+                    .filter(|replica| !confirmed.contains(&replica.node))
+                {
+                    self.send(
+                        Peer::Node(replica.node),
+                        Message::Drop {
+                            shard,
+                            epoch: config.epoch,
+                        },
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A node has dropped its copy, durably.
+    pub(super) fn dropped(&mut self, now: Nanos, node: NodeId, shard: ShardId, epoch: Epoch) {
+        let Some(config) = self.configs.get(&shard) else {
+            return;
+        };
+        let leaves = config
+            .value
+            .leaving
+            .iter()
+            .any(|replica| replica.node == node);
+        if epoch != config.value.epoch || !leaves {
+            return;
+        }
+        let cleanup = self.cleanups.entry(shard).or_default();
+        if !cleanup.confirmed.contains(&node) {
+            cleanup.confirmed.push(node);
+            cleanup.first_at.get_or_insert(now);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What the coordinator has nodes do for it: pages to joining nodes, the delta pass, anti-entropy.
+
+use crate::anti_entropy;
+use crate::config::ShardConfig;
+use crate::coordinator::Coordinator;
+use crate::coordinator::records::{Record, RecordsError};
+use crate::env::{Event, Nanos, Peer};
+use crate::id::{Epoch, MigrationId, NodeId, ShardId};
+use crate::migration::{Copy, MigrationRecord, close_gate};
+use crate::reconcile::{Reconcile, Spec};
+use crate::wire::{PageEnd, Purpose, RequestId};
+
+/// Who waits for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    Delta(MigrationId),
+    AntiEntropy(ShardId),
+}
+
+/// A reconcile under way. It belongs to one epoch of its shard and is void after it.
+pub(super) struct Job {
+    pub(super) owner: Owner,
+    pub(super) reconcile: Reconcile,
+}
+
+/// The job number of all pages.
+const PAGES: u64 = 0;
+
+impl Coordinator {
+    pub(super) fn is_page(&self, job: u64) -> bool {
+        job == PAGES
+    }
+
+    /// Asks for the next page of each joining node that has installed the configuration.
+    pub(super) fn copy_pages(&mut self, now: Nanos, id: MigrationId, config: &ShardConfig) {
+        let resend = self.options.resend * 2;
+        for joiner in config.joiners() {
+            let installed = self
+                .installed
+                .get(&(config.shard, joiner.node))
+                .copied()
+                .unwrap_or(Epoch::ZERO);
+            if installed < config.epoch {
+                continue;
+            }
+            let progress = self.progress.entry(id).or_default();
+            let copy = progress
+                .copies
+                .entry(joiner.node)
+                .or_insert_with(|| Copy::new(joiner));
+            let request = RequestId {
+                job: PAGES,
+                n: self.next_page,
+            };
+            if let Some((source, ship)) = copy.ask(now, resend, config, request) {
+                self.next_page += 1;
+                self.send(Peer::Node(source), ship);
+            }
+        }
+    }
+
+    pub(super) fn page_confirmed(&mut self, request: RequestId, node: NodeId, end: &PageEnd) {
+        for progress in self.progress.values_mut() {
+            if let Some(copy) = progress.copies.get_mut(&node) {
+                copy.confirmed(request, end);
+            }
+        }
+    }
+
+    /// Starts the delta pass of a migration, unless it is running.
+    pub(super) fn run_delta(
+        &mut self,
+        now: Nanos,
+        id: MigrationId,
+        record: &MigrationRecord,
+        config: &ShardConfig,
+    ) {
+        if self.jobs.values().any(|job| job.owner == Owner::Delta(id)) {
+            return;
+        }
+        let spec = Spec {
+            shard: config.shard,
+            epoch: config.epoch,
+            purpose: Purpose::Delta,
+            sources: vec![config.old.clone()],
+            targets: config.new.clone(),
+            counters_only: record.cutover == crate::config::Cutover::Skipped,
+        };
+        self.start_job(now, Owner::Delta(id), spec);
+    }
+
+    fn start_job(&mut self, now: Nanos, owner: Owner, spec: Spec) {
+        self.next_job = self.next_job.wrapping_add(1).max(1);
+        let reconcile = Reconcile::new(now, self.next_job, spec, self.options.reconcile.clone());
+        self.jobs.insert(self.next_job, Job { owner, reconcile });
+    }
+
+    /// Starts an anti-entropy pass over each shard whose turn it is.
+    pub(super) fn schedule_anti_entropy(&mut self, now: Nanos) {
+        let cluster = self.cluster.as_ref().expect("ticks past creation");
+        let settings = cluster.value.anti_entropy.clone();
+        if !settings.enabled || !settings.repair {
+            self.jobs
+                .retain(|_, job| !matches!(job.owner, Owner::AntiEntropy(_)));
+            return;
+        }
+        let shards: Vec<ShardId> = self.configs.keys().copied().collect();
+        for shard in shards {
+            let at = *self
+                .anti_entropy_at
+                .entry(shard)
+                .or_insert(now + settings.period);
+            let running = self
+                .jobs
+                .values()
+                .any(|job| job.owner == Owner::AntiEntropy(shard));
+            if now < at || running {
+                continue;
+            }
+            self.anti_entropy_at.insert(shard, now + settings.period);
+            if let Some(spec) = anti_entropy::spec(&self.configs[&shard].value) {
+                self.start_job(now, Owner::AntiEntropy(shard), spec);
+            }
+        }
+    }
+
+    /// Moves every job on, and acts on those that have finished.
+    pub(super) fn run_jobs(&mut self, now: Nanos) -> Result<(), RecordsError> {
+        let mut finished = Vec::new();
+        for (&number, job) in &mut self.jobs {
+            job.reconcile.tick(now);
+            let sends = job.reconcile.drain_sends();
+            self.sends.extend(
+                sends
+                    .into_iter()
+                    .map(|(node, message)| (Peer::Node(node), message)),
+            );
+            if let Some(report) = job.reconcile.report() {
+                finished.push((number, job.owner, report.clone()));
+            }
+        }
+        for (number, owner, report) in finished {
+            let Some(job) = self.jobs.remove(&number) else {
+                continue;
+            };
+            tracing::debug!(?owner, ?report, "reconciled");
+            match owner {
+                Owner::Delta(id) => {
+                    self.env.probe.on(Event::Reconciled {
+                        shard: job.reconcile.spec().shard,
+                        purpose: Purpose::Delta,
+                        shipped: report.shipped,
+                    });
+                    self.progress.entry(id).or_default().delta = Some(report);
+                    while self.advance(now, id)? {}
+                }
+                Owner::AntiEntropy(shard) => {
+                    self.env.probe.on(Event::Reconciled {
+                        shard,
+                        purpose: Purpose::AntiEntropy,
+                        shipped: report.shipped,
+                    });
+                    let config = self.configs[&shard].value.clone();
+                    assert_eq!(
+                        config.epoch,
+                        job.reconcile.spec().epoch,
+                        "a commit voids the shard's jobs"
+                    );
+                    if config.gate_unmet() {
+                        self.commit(now, &[], vec![Record::Shard(close_gate(&config))])?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

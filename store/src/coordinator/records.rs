@@ -1,0 +1,179 @@
+//! The coordinator's durable records, behind a small guarded compare-and-swap.
+//!
+//! A commit names the revision of every record it replaces *and* of every record it was decided from; if one of them
+//! has changed since, nothing is written. [`EngineRecords`] keeps them in an engine of their own on the coordinator's
+//! disk.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::config::ShardConfig;
+use crate::coordinator::gate::AntiEntropy;
+use crate::engine::{Engine, Options};
+use crate::env::Env;
+use crate::error::{EngineError, WireError};
+use crate::id::{Key, MigrationId, NodeId, ShardId, Version, WriterId};
+use crate::migration::MigrationRecord;
+use crate::wire::{decode_record, encode_record};
+
+/// The cluster as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRecord {
+    pub cluster_id: u128,
+    pub shard_count: u32,
+    pub replication: u32,
+    /// Every node, and where it is reached.
+    pub nodes: BTreeMap<NodeId, String>,
+    pub collections: Vec<String>,
+    pub anti_entropy: AntiEntropy,
+}
+
+/// Names a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecordKey {
+    Cluster,
+    Shard(ShardId),
+    Migration(MigrationId),
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecordKey::Cluster => f.write_str("cluster"),
+            RecordKey::Shard(shard) => write!(f, "shard-{:010}", shard.0),
+            RecordKey::Migration(id) => write!(f, "migration-{:020}", id.0),
+        }
+    }
+}
+
+/// A record of any kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    Cluster(ClusterRecord),
+    Shard(ShardConfig),
+    Migration(MigrationRecord),
+}
+
+impl Record {
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Record::Cluster(_) => RecordKey::Cluster,
+            Record::Shard(config) => RecordKey::Shard(config.shard),
+            Record::Migration(record) => RecordKey::Migration(record.id),
+        }
+    }
+}
+
+/// Counts the commits; the revision of a record is that of the commit that wrote it, 0 if there is none.
+pub type Revision = u64;
+
+#[derive(Debug, Error)]
+pub enum RecordsError {
+    /// Somebody else changed it first: read again and decide again.
+    #[error("the record {key} is at revision {found}, not {expected}; nothing was written")]
+    Conflict {
+        key: RecordKey,
+        expected: Revision,
+        found: Revision,
+    },
+    #[error("the coordinator's records: {0}")]
+    Disk(#[from] EngineError),
+    #[error("the coordinator's record {key}: {error}")]
+    Undecodable { key: String, error: WireError },
+}
+
+/// Read and guarded compare-and-swap.
+pub trait Records: Send {
+    /// Every record with its revision.
+    fn read(&self) -> Result<Vec<(Record, Revision)>, RecordsError>;
+    /// Writes all of `puts` in one durable step if every guard still holds. Returns their revision.
+    fn commit(
+        &mut self,
+        guards: &[(RecordKey, Revision)],
+        puts: &[Record],
+    ) -> Result<Revision, RecordsError>;
+}
+
+/// Records in an engine on the coordinator's own disk.
+pub struct EngineRecords {
+    engine: Engine,
+    revisions: BTreeMap<String, Revision>,
+    last: Revision,
+}
+
+const RECORDS: ShardId = ShardId(0);
+
+fn document(key: &str) -> Key {
+    Key::new("records", key).expect("record keys are short")
+}
+
+impl EngineRecords {
+    /// Opens or creates them.
+    pub fn open(env: &Env, options: Options) -> Result<EngineRecords, EngineError> {
+        let engine = Engine::open(env.disk.clone(), options, env.dice.bits())?;
+        let mut revisions = BTreeMap::new();
+        for (key, version) in engine.documents(RECORDS)? {
+            revisions.insert(key.id().to_owned(), version.counter);
+        }
+        let last = revisions.values().copied().max().unwrap_or(0);
+        Ok(EngineRecords {
+            engine,
+            revisions,
+            last,
+        })
+    }
+}
+
+impl Records for EngineRecords {
+    fn read(&self) -> Result<Vec<(Record, Revision)>, RecordsError> {
+        let mut records = Vec::with_capacity(self.revisions.len());
+        for (key, revision) in &self.revisions {
+            let stored = self.engine.get(RECORDS, &document(key))?;
+            let bytes = stored
+                .and_then(|stored| stored.value)
+                .unwrap_or_else(|| [].into());
+            let record = decode_record(&bytes).map_err(|error| RecordsError::Undecodable {
+                key: key.clone(),
+                error,
+            })?;
+            records.push((record, *revision));
+        }
+        Ok(records)
+    }
+
+    fn commit(
+        &mut self,
+        guards: &[(RecordKey, Revision)],
+        puts: &[Record],
+    ) -> Result<Revision, RecordsError> {
+        for &(key, expected) in guards {
+            let found = self.revisions.get(&key.to_string()).copied().unwrap_or(0);
+            if found != expected {
+                return Err(RecordsError::Conflict {
+                    key,
+                    expected,
+                    found,
+                });
+            }
+        }
+        let revision = self.last + 1;
+        let version = Version {
+            counter: revision,
+            writer: WriterId(0),
+        };
+        for record in puts {
+            let key = document(&record.key().to_string());
+            self.engine
+                .put(RECORDS, &key, version, Some(encode_record(record).into()))?;
+        }
+        self.engine.commit()?;
+        self.last = revision;
+        for record in puts {
+            self.revisions.insert(record.key().to_string(), revision);
+        }
+        Ok(revision)
+    }
+}

@@ -1,0 +1,298 @@
+//! What the engine holds in memory: of every shard its state, and the documents that were not flushed yet.
+//!
+//! Operations are applied here when they are staged, so that reads include them, and can be undone as long as they
+//! are not committed. Replaying the log applies the same operations by the same code.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ShardState;
+use super::digest::Digest;
+use super::record::Held;
+use crate::config::ShardConfig;
+use crate::id::{Key, ShardId};
+
+/// A shard on this node.
+#[derive(Clone, Debug, Default)]
+pub struct Copy {
+    pub state: ShardState,
+    /// Names the documents of this copy in the page file. A wipe takes the next number, and so takes no time; the
+    /// rows of the old one go at the next flush.
+    pub incarnation: u64,
+    /// Whether the page file may hold documents of this incarnation.
+    pub paged: bool,
+    /// Whether the state differs from the one in the page file.
+    pub dirty: bool,
+    /// Documents newer than the page file's.
+    pub table: BTreeMap<Key, Held>,
+}
+
+impl Copy {
+    fn remove(&mut self) -> Copy {
+        let fresh = Copy {
+            state: ShardState {
+                config: self.state.config.clone(),
+                ..ShardState::default()
+            },
+            incarnation: self.incarnation + 1,
+            paged: false,
+            dirty: true,
+            table: BTreeMap::new(),
+        };
+        std::mem::replace(self, fresh)
+    }
+}
+
+enum Undo {
+    Put {
+        shard: ShardId,
+        key: Key,
+        previous: Option<Held>,
+        sum: u64,
+        documents: u64,
+        max_counter: u64,
+    },
+    /// The shard as it was; `None` if it was not known.
+    Copy {
+        shard: ShardId,
+        previous: Option<Box<Copy>>,
+    },
+    Raise {
+        shard: ShardId,
+        max_counter: u64,
+    },
+}
+
+/// All shards of this node.
+#[derive(Default)]
+pub struct Copies {
+    shards: BTreeMap<ShardId, Copy>,
+    /// Rows in the page file that belong to nobody any more.
+    stale: BTreeSet<(ShardId, u64)>,
+    undo: Vec<Undo>,
+    documents: usize,
+    bytes: usize,
+}
+
+impl Copies {
+    /// Takes in a shard as the page file has it.
+    pub fn load(&mut self, shard: ShardId, incarnation: u64, state: ShardState) {
+        let paged = state.documents > 0;
+        let copy = Copy {
+            state,
+            incarnation,
+            paged,
+            ..Copy::default()
+        };
+        assert!(
+            self.shards.insert(shard, copy).is_none(),
+            "{shard} has one row"
+        );
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (ShardId, &Copy)> {
+        self.shards.iter().map(|(&shard, copy)| (shard, copy))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ShardId, &mut Copy)> {
+        self.shards.iter_mut().map(|(&shard, copy)| (shard, copy))
+    }
+
+    pub fn get(&self, shard: ShardId) -> Option<&Copy> {
+        self.shards.get(&shard)
+    }
+
+    /// Documents in memory.
+    pub fn documents(&self) -> usize {
+        self.documents
+    }
+
+    /// Bytes of the documents in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn stale(&self) -> &BTreeSet<(ShardId, u64)> {
+        &self.stale
+    }
+
+    /// Holds a document instead of `old`, the checksum of what the copy held under this key.
+    pub fn put(&mut self, shard: ShardId, key: &Key, held: Held, old: Option<u64>) {
+        let copy = self.shards.entry(shard).or_default();
+        let bucket = Digest::bucket(key);
+        let sum = copy.state.digest.0[usize::from(bucket)];
+        let (documents, max_counter) = (copy.state.documents, copy.state.max_counter);
+        match old {
+            Some(old) => copy.state.digest.subtract(bucket, old),
+            None => copy.state.documents += 1,
+        }
+        copy.state.digest.add(bucket, held.sum);
+        copy.state.max_counter = max_counter.max(held.version.counter);
+        copy.dirty = true;
+        self.bytes += held.bytes(key);
+        let previous = copy.table.insert(key.clone(), held);
+        match &previous {
+            Some(previous) => self.bytes -= previous.bytes(key),
+            None => self.documents += 1,
+        }
+        self.undo.push(Undo::Put {
+            shard,
+            key: key.clone(),
+            previous,
+            sum,
+            documents,
+            max_counter,
+        });
+    }
+
+    /// Raises the counter; it never falls.
+    pub fn raise(&mut self, shard: ShardId, counter: u64) {
+        let copy = self.shards.entry(shard).or_default();
+        self.undo.push(Undo::Raise {
+            shard,
+            max_counter: copy.state.max_counter,
+        });
+        copy.state.max_counter = copy.state.max_counter.max(counter);
+        copy.dirty = true;
+    }
+
+    /// Installs a configuration; with `wipe`, documents, digest, counter and damage of the copy go with it.
+    pub fn install(&mut self, config: &ShardConfig, wipe: bool) {
+        let shard = config.shard;
+        if wipe {
+            self.remove(shard, false);
+        } else {
+            self.remember(shard);
+        }
+        let copy = self.shards.entry(shard).or_default();
+        copy.state.config = Some(config.clone());
+        copy.dirty = true;
+    }
+
+    /// Drops documents, digest and counter. Configuration and damage stay: an ex-owner still knows its epoch, and a
+    /// disk that rotted is not healed by forgetting.
+    pub fn drop_copy(&mut self, shard: ShardId) {
+        self.remove(shard, true);
+    }
+
+    pub fn damage(&mut self, shard: ShardId) {
+        self.remember(shard);
+        let copy = self.shards.entry(shard).or_default();
+        copy.state.damaged = true;
+        copy.dirty = true;
+    }
+
+    /// Takes back everything since the last [`Copies::keep`].
+    pub fn undo(&mut self) {
+        while let Some(step) = self.undo.pop() {
+            match step {
+                Undo::Put {
+                    shard,
+                    key,
+                    previous,
+                    sum,
+                    documents,
+                    max_counter,
+                } => {
+                    let copy = self
+                        .shards
+                        .get_mut(&shard)
+                        .expect("a shard that was put to");
+                    copy.state.digest.0[usize::from(Digest::bucket(&key))] = sum;
+                    copy.state.documents = documents;
+                    copy.state.max_counter = max_counter;
+                    let undone = match previous {
+                        Some(previous) => {
+                            self.bytes += previous.bytes(&key);
+                            copy.table.insert(key.clone(), previous)
+                        }
+                        None => {
+                            self.documents -= 1;
+                            copy.table.remove(&key)
+                        }
+                    };
+                    self.bytes -= undone.expect("a document that was put").bytes(&key);
+                }
+                Undo::Raise { shard, max_counter } => {
+                    let copy = self
+                        .shards
+                        .get_mut(&shard)
+                        .expect("a shard that was raised");
+                    copy.state.max_counter = max_counter;
+                }
+                Undo::Copy { shard, previous } => {
+                    self.forget(shard);
+                    if let Some(previous) = previous {
+                        self.stale.remove(&(shard, previous.incarnation));
+                        self.documents += previous.table.len();
+                        self.bytes += table_bytes(&previous);
+                        self.shards.insert(shard, *previous);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was applied so far is committed.
+    pub fn keep(&mut self) {
+        self.undo.clear();
+    }
+
+    /// The page file holds everything now.
+    pub fn flushed(&mut self) {
+        assert!(self.undo.is_empty(), "only what is committed is flushed");
+        for copy in self.shards.values_mut() {
+            copy.paged |= !copy.table.is_empty();
+            copy.dirty = false;
+            copy.table.clear();
+        }
+        self.stale.clear();
+        self.documents = 0;
+        self.bytes = 0;
+    }
+
+    /// Remembers the shard as it is, documents in memory and all. Installs, drops and damage are rare, and their
+    /// memory tables short.
+    fn remember(&mut self, shard: ShardId) {
+        let previous = self.shards.get(&shard).map(|copy| Box::new(copy.clone()));
+        self.undo.push(Undo::Copy { shard, previous });
+    }
+
+    fn remove(&mut self, shard: ShardId, keep_damage: bool) {
+        let Some(copy) = self.shards.get_mut(&shard) else {
+            self.undo.push(Undo::Copy {
+                shard,
+                previous: None,
+            });
+            self.shards.insert(
+                shard,
+                Copy {
+                    dirty: true,
+                    ..Copy::default()
+                },
+            );
+            return;
+        };
+        let removed = copy.remove();
+        copy.state.damaged = keep_damage && removed.state.damaged;
+        if removed.paged {
+            self.stale.insert((shard, removed.incarnation));
+        }
+        self.documents -= removed.table.len();
+        self.bytes -= table_bytes(&removed);
+        self.undo.push(Undo::Copy {
+            shard,
+            previous: Some(Box::new(removed)),
+        });
+    }
+
+    fn forget(&mut self, shard: ShardId) {
+        if let Some(copy) = self.shards.remove(&shard) {
+            self.documents -= copy.table.len();
+            self.bytes -= table_bytes(&copy);
+        }
+    }
+}
+
+fn table_bytes(copy: &Copy) -> usize {
+    copy.table.iter().map(|(key, held)| held.bytes(key)).sum()
+}

@@ -1,0 +1,175 @@
+//! From memory into the page file, and from a rotten page file into a new one.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use super::Engine;
+use super::copies::Copies;
+use super::digest::Digest;
+use super::log::{Header, Log};
+use super::pages::{Pages, Rows};
+use crate::error::EngineError;
+
+impl Engine {
+    /// Whether memory, or the log that backs it, has grown enough.
+    pub(super) fn wants_flush(&self) -> bool {
+        self.copies.documents() >= self.flush_at
+            || self.copies.bytes() >= self.options.flush_bytes
+            // Configurations and padding count here only. Documents come to the log with some of both.
+            || self.log.len() >= 4 * (self.options.flush_bytes as u64 + 512 * self.flush_at as u64)
+    }
+
+    /// Moves everything in memory to the page file and begins a new log. Everything is durable before and after, so
+    /// that a crash in between costs nothing.
+    ///
+    /// A full disk postpones the flush: memory and log keep growing until there is room. After any other error the
+    /// engine is to be recovered from disk.
+    pub(super) fn flush(&mut self) -> Result<(), EngineError> {
+        let before = self.log.header();
+        let replaced = match self.write_pages(before.generation) {
+            Ok(replaced) => replaced,
+            Err(EngineError::Full(error)) if self.is_unflushed(before.generation) => {
+                tracing::warn!(
+                    "the flush of log {} waits for room: {error}",
+                    before.generation
+                );
+                self.flush_at = self.copies.documents() + self.options.flush_writes;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let pages = replaced
+            .as_ref()
+            .or(self.pages.as_ref())
+            .map_or(0, Pages::number);
+        let header = Header {
+            generation: before.generation + 1,
+            pages,
+            ..before
+        };
+        self.log = Log::create(&*self.disk, header)?;
+        // Before anything is committed to the new log: were its header to rot while the old log is there, the old
+        // log would be taken for the newest.
+        self.disk.remove(&Header::name(before.generation))?;
+        if let Some(replaced) = replaced {
+            self.pages = Some(replaced);
+            if before.pages > 0 {
+                self.disk.remove(&Pages::name(before.pages))?;
+            }
+        }
+        self.copies.flushed();
+        self.flush_at = self.options.flush_writes;
+        Ok(())
+    }
+
+    /// Writes what is in memory, into a new page file if there is none yet or if the present one has rotted.
+    fn write_pages(&mut self, generation: u64) -> Result<Option<Pages>, EngineError> {
+        let Some(pages) = &self.pages else {
+            return self.rewrite(generation).map(Some);
+        };
+        match pages.write(|rows| write_changes(rows, &self.copies), generation) {
+            Ok(()) => Ok(None),
+            Err(EngineError::Corrupt { file, what }) => {
+                tracing::warn!("{file}: {what}; what can be read of it moves to a new file");
+                self.rewrite(generation).map(Some)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes everything that can be read into a new page file. A copy of which something cannot be read keeps the
+    /// documents in front of that, in key order, and is marked damaged.
+    fn rewrite(&mut self, generation: u64) -> Result<Pages, EngineError> {
+        self.mark_unreadable()?;
+        let number = self.log.header().pages + 1;
+        let fresh = Pages::create(&self.disk, self.disk_id, number, self.options.cache_bytes)?;
+        let written = fresh.write(
+            |rows| {
+                for (shard, copy) in self.copies.iter() {
+                    if let (Some(pages), true) = (&self.pages, copy.paged) {
+                        let mut failed = Ok(());
+                        let scanned = pages.scan(shard, copy.incarnation, None, |key, held| {
+                            failed = rows.put_document(shard, copy.incarnation, &key, &held);
+                            if failed.is_ok() {
+                                ControlFlow::Continue(())
+                            } else {
+                                ControlFlow::Break(())
+                            }
+                        });
+                        failed?;
+                        assert!(
+                            scanned.is_ok() || copy.state.damaged,
+                            "{shard} was readable a moment ago"
+                        );
+                    }
+                    for (key, held) in &copy.table {
+                        rows.put_document(shard, copy.incarnation, key, held)?;
+                    }
+                    rows.put_shard(shard, copy.incarnation, &copy.state)?;
+                }
+                Ok(())
+            },
+            generation,
+        );
+        match written {
+            Ok(()) => Ok(fresh),
+            Err(error) => {
+                drop(fresh);
+                self.disk.remove(&Pages::name(number))?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Marks the copies of which something cannot be read, and counts what is left of them.
+    fn mark_unreadable(&mut self) -> Result<(), EngineError> {
+        let Some(pages) = &self.pages else {
+            return Ok(());
+        };
+        for (shard, copy) in self.copies.iter_mut().filter(|(_, copy)| copy.paged) {
+            let mut sums = BTreeMap::new();
+            let scanned = pages.scan(shard, copy.incarnation, None, |key, held| {
+                sums.insert(key, held.sum);
+                ControlFlow::Continue(())
+            });
+            match scanned {
+                Ok(()) if !copy.state.damaged => {}
+                Ok(()) | Err(EngineError::Damaged { .. }) => {
+                    sums.extend(copy.table.iter().map(|(key, held)| (key.clone(), held.sum)));
+                    copy.state.damaged = true;
+                    copy.dirty = true;
+                    copy.state.documents = sums.len() as u64;
+                    copy.state.digest = Digest::default();
+                    for (key, sum) in &sums {
+                        copy.state.digest.add(Digest::bucket(key), *sum);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the page file surely does not hold the log of this generation.
+    fn is_unflushed(&self, generation: u64) -> bool {
+        match &self.pages {
+            Some(pages) => pages.flushed().is_ok_and(|flushed| flushed < generation),
+            None => true,
+        }
+    }
+}
+
+fn write_changes(rows: &mut Rows<'_>, copies: &Copies) -> Result<(), redb::Error> {
+    for &(shard, incarnation) in copies.stale() {
+        rows.remove_copy(shard, incarnation)?;
+    }
+    for (shard, copy) in copies.iter().filter(|(_, copy)| copy.dirty) {
+        rows.put_shard(shard, copy.incarnation, &copy.state)?;
+    }
+    for (shard, copy) in copies.iter() {
+        for (key, held) in &copy.table {
+            rows.put_document(shard, copy.incarnation, key, held)?;
+        }
+    }
+    Ok(())
+}

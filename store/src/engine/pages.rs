@@ -1,0 +1,373 @@
+//! The page file: a redb database of one table, behind the log.
+//!
+//! ```text
+//! 0                                -> format u32 | disk id u128 | flushed generation u64 | checksum u64
+//! 1 | shard                        -> incarnation, counter, digest, configuration | checksum
+//! 2 | shard | incarnation | name   -> version, value or tombstone | checksum
+//! ```
+//!
+//! A flush is one transaction, which also says which log generation it ends. It is two-phase and saves redb's
+//! allocator state, so that opening after a crash reads a few pages and not the whole file.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition, WriteTransaction};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::ShardState;
+use super::blocks::{Backend, Blocks};
+use super::bytes::{Reader, Writer};
+use super::log::FORMAT;
+use super::record::{self, Held, META_KEY};
+use crate::env::Disk;
+use crate::error::EngineError;
+use crate::id::{DiskId, Key, ShardId};
+
+const ROWS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("rows");
+
+/// A shard's row: what a copy is called in the page file, and its state.
+pub type ShardRow = (ShardId, u64, ShardState);
+
+/// One page file.
+pub struct Pages {
+    disk: Arc<dyn Disk>,
+    disk_id: DiskId,
+    number: u64,
+    cache_bytes: usize,
+    /// `None` after a failure; the next access opens the file again.
+    open: Mutex<Option<Open>>,
+}
+
+struct Open {
+    blocks: Arc<Blocks>,
+    /// Of the last flush. Taken once: a read transaction per read would cost more than the read.
+    rows: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    database: Database,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.blocks.fence();
+    }
+}
+
+impl Pages {
+    pub fn name(number: u64) -> String {
+        format!("pages.{number}")
+    }
+
+    /// Begins a page file; whatever lay under its name is gone. It means nothing until a log names it.
+    pub fn create(
+        disk: &Arc<dyn Disk>,
+        disk_id: DiskId,
+        number: u64,
+        cache_bytes: usize,
+    ) -> Result<Pages, EngineError> {
+        disk.remove(&Pages::name(number))?;
+        Pages::open(disk, disk_id, number, cache_bytes)
+    }
+
+    pub fn open(
+        disk: &Arc<dyn Disk>,
+        disk_id: DiskId,
+        number: u64,
+        cache_bytes: usize,
+    ) -> Result<Pages, EngineError> {
+        let pages = Pages {
+            disk: Arc::clone(disk),
+            disk_id,
+            number,
+            cache_bytes,
+            open: Mutex::new(None),
+        };
+        drop(pages.opened()?);
+        Ok(pages)
+    }
+
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The generation of the last log whose groups are all in here. Fails with `Corrupt` if this file is not what a
+    /// flush left.
+    pub fn flushed(&self) -> Result<u64, EngineError> {
+        let row = self.read(|rows| Ok(rows.get(META_KEY)?.map(|row| row.value().to_vec())))?;
+        row.and_then(|row| self.read_meta(&row))
+            .ok_or_else(|| self.corrupt("its first row is missing or damaged"))
+    }
+
+    /// Every shard, as the last flush left it.
+    pub fn shards(&self) -> Result<Vec<ShardRow>, EngineError> {
+        let rows: Option<Vec<ShardRow>> = self.read(|rows| {
+            let range = rows.range::<&[u8]>(&[1][..]..&[2][..])?;
+            let rows: Result<_, redb::StorageError> = range
+                .map(|row| row.map(|(key, value)| read_shard(key.value(), value.value())))
+                .collect();
+            Ok(rows?)
+        })?;
+        rows.ok_or_else(|| self.corrupt("the row of a shard is damaged"))
+    }
+
+    /// A document of a copy. Fails with `Damaged` if what is there is not what was written.
+    pub fn get(
+        &self,
+        shard: ShardId,
+        incarnation: u64,
+        key: &Key,
+    ) -> Result<Option<Held>, EngineError> {
+        let mut row_key = Vec::with_capacity(64);
+        record::document_key(&mut row_key, shard, incarnation, key.encoded());
+        let row = self
+            .read(|rows| {
+                Ok(rows
+                    .get(&row_key[..])?
+                    .map(|row| record::read_document(key, row.value())))
+            })
+            .map_err(|error| self.damaged(shard, error))?;
+        match row {
+            None => Ok(None),
+            Some(Some(held)) => Ok(Some(held)),
+            Some(None) => Err(EngineError::Damaged {
+                shard,
+                disk: self.disk_id,
+            }),
+        }
+    }
+
+    /// Visits the documents of a copy behind `after`, in key order, until told to stop.
+    pub fn scan(
+        &self,
+        shard: ShardId,
+        incarnation: u64,
+        after: Option<&Key>,
+        mut visit: impl FnMut(Key, Held) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let (mut first, mut end) = (Vec::new(), Vec::new());
+        record::document_key(
+            &mut first,
+            shard,
+            incarnation,
+            after.map_or("", Key::encoded),
+        );
+        record::document_key(&mut end, shard, incarnation + 1, "");
+        if after.is_some() {
+            // The least key behind `after`.
+            first.push(0);
+        }
+        let damaged = EngineError::Damaged {
+            shard,
+            disk: self.disk_id,
+        };
+        let whole = self
+            .read(|rows| {
+                for row in rows.range::<&[u8]>(&first[..]..&end[..])? {
+                    let (key, value) = row?;
+                    let held = record::document_name(key.value()).and_then(|key| {
+                        record::read_document(&key, value.value()).map(|held| (key, held))
+                    });
+                    let Some((key, held)) = held else {
+                        return Ok(false);
+                    };
+                    if visit(key, held).is_break() {
+                        break;
+                    }
+                }
+                Ok(true)
+            })
+            .map_err(|error| self.damaged(shard, error))?;
+        if whole { Ok(()) } else { Err(damaged) }
+    }
+
+    /// Writes one transaction. After an error the file is as it was before, or as the transaction left it: the
+    /// caller has to look.
+    pub fn write(
+        &self,
+        fill: impl FnOnce(&mut Rows<'_>) -> Result<(), redb::Error>,
+        generation: u64,
+    ) -> Result<(), EngineError> {
+        let mut open = self.opened()?;
+        let Some(handle) = open.as_mut() else {
+            return Err(EngineError::Poisoned);
+        };
+        handle.rows = None;
+        let result = self.write_rows(&handle.database, fill, generation);
+        match result.and_then(|()| handle.read_rows()) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.failed(&mut open, error)),
+        }
+    }
+
+    fn write_rows(
+        &self,
+        database: &Database,
+        fill: impl FnOnce(&mut Rows<'_>) -> Result<(), redb::Error>,
+        generation: u64,
+    ) -> Result<(), redb::Error> {
+        let mut transaction: WriteTransaction = database.begin_write()?;
+        transaction.set_quick_repair(true);
+        {
+            let mut rows = Rows {
+                table: transaction.open_table(ROWS)?,
+                key: Vec::new(),
+                row: Vec::new(),
+            };
+            fill(&mut rows)?;
+            rows.table.insert(META_KEY, &self.meta(generation)[..])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn meta(&self, generation: u64) -> Vec<u8> {
+        let mut row = Vec::new();
+        row.put_u32(FORMAT);
+        row.put_u128(self.disk_id.0);
+        row.put_u64(generation);
+        row.put_u64(xxh3_64(&row));
+        row
+    }
+
+    fn read_meta(&self, row: &[u8]) -> Option<u64> {
+        let (body, sum) = row.split_last_chunk::<8>()?;
+        let mut reader = Reader(body);
+        let (format, disk, generation) = (reader.u32()?, reader.u128()?, reader.u64()?);
+        reader.end()?;
+        let whole =
+            u64::from_le_bytes(*sum) == xxh3_64(body) && format == FORMAT && disk == self.disk_id.0;
+        whole.then_some(generation)
+    }
+
+    fn opened(&self) -> Result<MutexGuard<'_, Option<Open>>, EngineError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.is_none() {
+            let file = self.disk.open(&Pages::name(self.number))?;
+            let blocks = Arc::new(Blocks::new(file, self.disk_id.0, self.number));
+            let database = Database::builder()
+                .set_cache_size(self.cache_bytes)
+                .create_with_backend(Backend(Arc::clone(&blocks)))
+                .map_err(|error| self.classify(&blocks, error.into()))?;
+            let mut handle = Open {
+                blocks,
+                rows: None,
+                database,
+            };
+            handle
+                .read_rows()
+                .map_err(|error| self.classify(&handle.blocks, error))?;
+            *open = Some(handle);
+        }
+        Ok(open)
+    }
+
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&ReadOnlyTable<&'static [u8], &'static [u8]>) -> Result<T, redb::Error>,
+    ) -> Result<T, EngineError> {
+        let mut open = self.opened()?;
+        let Some(rows) = open.as_ref().and_then(|handle| handle.rows.as_ref()) else {
+            return Err(self.corrupt("its table is missing"));
+        };
+        match read(rows) {
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.failed(&mut open, error)),
+        }
+    }
+
+    /// redb refuses everything after its first failed access, so the file is closed, and opened again when needed:
+    /// one rotten page does not silence the others.
+    fn failed(&self, open: &mut Option<Open>, error: redb::Error) -> EngineError {
+        match open.take() {
+            Some(handle) => self.classify(&handle.blocks, error),
+            None => EngineError::Poisoned,
+        }
+    }
+
+    fn classify(&self, blocks: &Blocks, error: redb::Error) -> EngineError {
+        match error {
+            _ if blocks.is_rotten() => self.corrupt("a page does not match its checksum"),
+            redb::Error::Io(error) => super::io_error(error),
+            redb::Error::Corrupted(what) => self.corrupt(&what),
+            error => self.corrupt(&error.to_string()),
+        }
+    }
+
+    fn corrupt(&self, what: &str) -> EngineError {
+        EngineError::Corrupt {
+            file: Pages::name(self.number),
+            what: what.to_owned(),
+        }
+    }
+
+    /// Rot met while a document was looked for is that shard's damage.
+    fn damaged(&self, shard: ShardId, error: EngineError) -> EngineError {
+        match error {
+            EngineError::Corrupt { .. } => EngineError::Damaged {
+                shard,
+                disk: self.disk_id,
+            },
+            error => error,
+        }
+    }
+}
+
+impl Open {
+    fn read_rows(&mut self) -> Result<(), redb::Error> {
+        self.rows = match self.database.begin_read()?.open_table(ROWS) {
+            Ok(rows) => Some(rows),
+            Err(redb::TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(())
+    }
+}
+
+fn read_shard(key: &[u8], row: &[u8]) -> Option<ShardRow> {
+    let shard = ShardId(u32::from_be_bytes(key.get(1..)?.try_into().ok()?));
+    let (incarnation, state) = record::read_shard(shard, row)?;
+    Some((shard, incarnation, state))
+}
+
+/// The table while a flush writes it.
+pub struct Rows<'txn> {
+    table: redb::Table<'txn, &'static [u8], &'static [u8]>,
+    key: Vec<u8>,
+    row: Vec<u8>,
+}
+
+impl Rows<'_> {
+    pub fn put_document(
+        &mut self,
+        shard: ShardId,
+        incarnation: u64,
+        key: &Key,
+        held: &Held,
+    ) -> Result<(), redb::Error> {
+        record::document_key(&mut self.key, shard, incarnation, key.encoded());
+        record::document_row(&mut self.row, held);
+        self.table.insert(&self.key[..], &self.row[..])?;
+        Ok(())
+    }
+
+    pub fn put_shard(
+        &mut self,
+        shard: ShardId,
+        incarnation: u64,
+        state: &ShardState,
+    ) -> Result<(), redb::Error> {
+        record::shard_row(&mut self.row, shard, incarnation, state);
+        self.table
+            .insert(&record::shard_key(shard)[..], &self.row[..])?;
+        Ok(())
+    }
+
+    /// Removes the documents that a copy had under an earlier incarnation.
+    pub fn remove_copy(&mut self, shard: ShardId, incarnation: u64) -> Result<(), redb::Error> {
+        let mut end = Vec::new();
+        record::document_key(&mut self.key, shard, incarnation, "");
+        record::document_key(&mut end, shard, incarnation + 1, "");
+        self.table
+            .retain_in::<&[u8], _>(&self.key[..]..&end[..], |_, _| false)?;
+        Ok(())
+    }
+}

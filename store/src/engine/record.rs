@@ -1,0 +1,269 @@
+//! Checksums of documents, the rows of the page file, and the operations of the log.
+
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::bytes::{Reader, Writer};
+use super::digest::{BUCKETS, Digest};
+use super::{ShardState, Stored};
+use crate::config::ShardConfig;
+use crate::id::{Key, ShardId, Value, Version};
+
+/// A document in memory, with the checksum that it adds to its copy's digest.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub version: Version,
+    pub value: Option<Value>,
+    pub sum: u64,
+}
+
+impl Held {
+    pub fn new(key: &Key, version: Version, value: Option<Value>) -> Held {
+        let sum = checksum(key, version, value.as_deref());
+        Held {
+            version,
+            value,
+            sum,
+        }
+    }
+
+    pub fn stored(&self) -> Stored {
+        Stored {
+            version: self.version,
+            value: self.value.clone(),
+        }
+    }
+
+    /// What this document adds to the fill of the memory table.
+    pub fn bytes(&self, key: &Key) -> usize {
+        key.encoded().len() + self.value.as_ref().map_or(0, |value| value.len())
+    }
+}
+
+/// Covers key, version, whether there is a value, and the value. Two documents that differ in any of these differ
+/// here, on every node alike.
+pub fn checksum(key: &Key, version: Version, value: Option<&[u8]>) -> u64 {
+    let mut parts = [0; 41];
+    parts[..8].copy_from_slice(&version.counter.to_le_bytes());
+    parts[8..24].copy_from_slice(&version.writer.0.to_le_bytes());
+    parts[24] = u8::from(value.is_some());
+    parts[25..33].copy_from_slice(&xxh3_64(key.encoded().as_bytes()).to_le_bytes());
+    parts[33..].copy_from_slice(&xxh3_64(value.unwrap_or_default()).to_le_bytes());
+    xxh3_64(&parts)
+}
+
+/// The key of the one row that says what the page file is and up to where it was flushed.
+pub const META_KEY: &[u8] = &[0];
+
+/// `1 | shard`.
+pub fn shard_key(shard: ShardId) -> [u8; 5] {
+    let [a, b, c, d] = shard.0.to_be_bytes();
+    [1, a, b, c, d]
+}
+
+/// Length of a document's row key before the document's name: table, shard and incarnation.
+const PREFIX_BYTES: usize = 13;
+
+/// `2 | shard | incarnation | collection \0 id`, big-endian so that the rows of one copy lie together, in key order.
+pub fn document_key(out: &mut Vec<u8>, shard: ShardId, incarnation: u64, name: &str) {
+    out.clear();
+    out.push(2);
+    out.extend_from_slice(&shard.0.to_be_bytes());
+    out.extend_from_slice(&incarnation.to_be_bytes());
+    out.extend_from_slice(name.as_bytes());
+}
+
+/// The name of the document in a key made by [`document_key`]; `None` if it is not one.
+pub fn document_name(row_key: &[u8]) -> Option<Key> {
+    Key::from_encoded(std::str::from_utf8(row_key.get(PREFIX_BYTES..)?).ok()?)
+}
+
+/// `counter | writer | has value | checksum | value`.
+pub fn document_row(out: &mut Vec<u8>, held: &Held) {
+    out.clear();
+    out.put_version(held.version);
+    out.put_u8(u8::from(held.value.is_some()));
+    out.put_u64(held.sum);
+    out.extend_from_slice(held.value.as_deref().unwrap_or_default());
+}
+
+/// What a row holds, if it is whole: the checksum is computed anew from what was read.
+pub fn read_document(key: &Key, row: &[u8]) -> Option<Held> {
+    let mut reader = Reader(row);
+    let version = reader.version()?;
+    let has_value = reader.flag()?;
+    let sum = reader.u64()?;
+    let body = has_value.then_some(reader.0);
+    if !has_value {
+        reader.end()?;
+    }
+    (checksum(key, version, body) == sum).then(|| Held {
+        version,
+        value: body.map(Arc::from),
+        sum,
+    })
+}
+
+/// The row of a shard: `incarnation | max counter | documents | damaged | digest | has config | config | checksum`.
+pub fn shard_row(out: &mut Vec<u8>, shard: ShardId, incarnation: u64, state: &ShardState) {
+    out.clear();
+    out.put_u64(incarnation);
+    out.put_u64(state.max_counter);
+    out.put_u64(state.documents);
+    out.put_u8(u8::from(state.damaged));
+    for &sum in state.digest.0.iter() {
+        out.put_u64(sum);
+    }
+    out.put_u8(u8::from(state.config.is_some()));
+    if let Some(config) = &state.config {
+        assert_eq!(config.shard, shard);
+        out.put_config(config);
+    }
+    out.put_u64(xxh3_64(out) ^ u64::from(shard.0));
+}
+
+/// Incarnation and state of a shard, if its row is whole.
+pub fn read_shard(shard: ShardId, row: &[u8]) -> Option<(u64, ShardState)> {
+    let (body, sum) = row.split_last_chunk::<8>()?;
+    if u64::from_le_bytes(*sum) != xxh3_64(body) ^ u64::from(shard.0) {
+        return None;
+    }
+    let mut reader = Reader(body);
+    let incarnation = reader.u64()?;
+    let max_counter = reader.u64()?;
+    let documents = reader.u64()?;
+    let damaged = reader.flag()?;
+    let mut digest = Digest::default();
+    for bucket in 0..BUCKETS {
+        digest.0[bucket] = reader.u64()?;
+    }
+    let config = if reader.flag()? {
+        Some(reader.config()?)
+    } else {
+        None
+    };
+    reader.end()?;
+    Some((
+        incarnation,
+        ShardState {
+            config,
+            max_counter,
+            damaged,
+            digest,
+            documents,
+        },
+    ))
+}
+
+/// One operation of a group in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Put {
+        shard: ShardId,
+        key: Key,
+        version: Version,
+        value: Option<Value>,
+    },
+    Raise {
+        shard: ShardId,
+        counter: u64,
+    },
+    /// With `wipe`, the copy's documents, digest, counter and damage go in the same step.
+    Install {
+        config: ShardConfig,
+        wipe: bool,
+    },
+    Drop {
+        shard: ShardId,
+    },
+    Damage {
+        shard: ShardId,
+    },
+}
+
+/// Appends an operation to a group: a tag, the shard, and what belongs to it. The put is written without building an
+/// [`Operation`] first, because it is the one that comes by the million.
+pub fn write_put(out: &mut Vec<u8>, shard: ShardId, key: &Key, held: &Held) {
+    out.put_u8(match held.value {
+        None => 0,
+        Some(_) => 1,
+    });
+    out.put_u32(shard.0);
+    out.put_version(held.version);
+    let name = key.encoded().as_bytes();
+    out.put_u16(u16::try_from(name.len()).expect("a key of at most 912 bytes"));
+    out.extend_from_slice(name);
+    if let Some(value) = &held.value {
+        out.put_u32(u32::try_from(value.len()).expect("a value of less than 4 GiB"));
+        out.extend_from_slice(value);
+    }
+}
+
+pub fn write_raise(out: &mut Vec<u8>, shard: ShardId, counter: u64) {
+    out.put_u8(2);
+    out.put_u32(shard.0);
+    out.put_u64(counter);
+}
+
+pub fn write_install(out: &mut Vec<u8>, config: &ShardConfig, wipe: bool) {
+    out.put_u8(if wipe { 4 } else { 3 });
+    out.put_config(config);
+}
+
+pub fn write_drop(out: &mut Vec<u8>, shard: ShardId) {
+    out.put_u8(5);
+    out.put_u32(shard.0);
+}
+
+pub fn write_damage(out: &mut Vec<u8>, shard: ShardId) {
+    out.put_u8(6);
+    out.put_u32(shard.0);
+}
+
+/// All operations of a group, or `None` if it is not exactly a sequence of them.
+pub fn read_operations(group: &[u8]) -> Option<Vec<Operation>> {
+    let mut reader = Reader(group);
+    let mut operations = Vec::new();
+    while reader.end().is_none() {
+        operations.push(read_operation(&mut reader)?);
+    }
+    Some(operations)
+}
+
+fn read_operation(reader: &mut Reader<'_>) -> Option<Operation> {
+    let tag = reader.u8()?;
+    if tag == 3 || tag == 4 {
+        return Some(Operation::Install {
+            config: reader.config()?,
+            wipe: tag == 4,
+        });
+    }
+    let shard = ShardId(reader.u32()?);
+    Some(match tag {
+        0 | 1 => {
+            let version = reader.version()?;
+            let len = usize::from(reader.u16()?);
+            let key = Key::from_encoded(std::str::from_utf8(reader.take(len)?).ok()?)?;
+            let value = if tag == 1 {
+                let len = reader.u32()? as usize;
+                Some(Arc::from(reader.take(len)?))
+            } else {
+                None
+            };
+            Operation::Put {
+                shard,
+                key,
+                version,
+                value,
+            }
+        }
+        2 => Operation::Raise {
+            shard,
+            counter: reader.u64()?,
+        },
+        5 => Operation::Drop { shard },
+        6 => Operation::Damage { shard },
+        _ => return None,
+    })
+}

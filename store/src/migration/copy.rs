@@ -1,0 +1,90 @@
+//! Copies one shard to one joining node, page by page, from whichever old replica answers.
+
+use crate::config::{Replica, ShardConfig};
+use crate::env::Nanos;
+use crate::id::{Key, NodeId};
+use crate::wire::{Message, PageEnd, Purpose, RequestId, Selection};
+
+/// Documents per page.
+pub const PAGE_DOCUMENTS: u32 = 64;
+
+/// The copy to one joining node. One page is under way at a time; a page that is not confirmed is asked for again,
+/// from the next source. Pages merge by version, so a page that comes twice or late does no harm.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    to: Replica,
+    after: Option<Key>,
+    done: bool,
+    under_way: Option<(RequestId, Nanos)>,
+    turn: usize,
+}
+
+impl Copy {
+    pub fn new(to: Replica) -> Copy {
+        Copy {
+            to,
+            after: None,
+            done: false,
+            under_way: None,
+            turn: 0,
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// When a page that was not confirmed is asked for again.
+    pub fn deadline(&self, resend: Nanos) -> Nanos {
+        match (self.done, &self.under_way) {
+            (true, _) => Nanos::MAX,
+            (false, Some((_, sent_at))) => sent_at + resend,
+            (false, None) => 0,
+        }
+    }
+
+    /// The next page to ask for, if it is time to; `request` names the question.
+    pub fn ask(
+        &mut self,
+        now: Nanos,
+        resend: Nanos,
+        config: &ShardConfig,
+        request: RequestId,
+    ) -> Option<(NodeId, Message)> {
+        if now < self.deadline(resend) {
+            return None;
+        }
+        if self.under_way.is_some() {
+            self.turn += 1;
+        }
+        self.under_way = Some((request, now));
+        let source = config.old[self.turn % config.old.len()].node;
+        let ship = Message::Ship {
+            request,
+            shard: config.shard,
+            epoch: config.epoch,
+            purpose: Purpose::Copy,
+            selection: Selection::Page {
+                after: self.after.clone(),
+                documents: PAGE_DOCUMENTS,
+            },
+            to: self.to,
+            raise_to: 0,
+        };
+        Some((source, ship))
+    }
+
+    /// The joining node has made a page durable.
+    pub fn confirmed(&mut self, request: RequestId, end: &PageEnd) {
+        if self
+            .under_way
+            .as_ref()
+            .is_none_or(|(asked, _)| *asked != request)
+        {
+            return;
+        }
+        self.under_way = None;
+        self.after = end.last.clone();
+        self.done = !end.more;
+    }
+}

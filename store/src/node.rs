@@ -1,0 +1,604 @@
+//! A node answers requests from its engine: it fences them by epoch, makes what waits durable in one commit, and only
+//! then answers.
+//!
+//! [`Node`] is a state machine: [`Node::receive`] stages what a message asks for and keeps the answer back,
+//! [`Node::commit`] makes it durable and releases the answers. [`serve`] drives it. A node never mints versions, never
+//! decides who owns a shard, and trusts configurations only from the coordinator.
+//!
+//! Not handled here: who is asked (the router), what is compared (reconcile), when shards move (the coordinator).
+
+use std::collections::BTreeMap;
+
+use crate::config::ShardConfig;
+use crate::engine::{Effect, Engine, Options, Put};
+use crate::env::{Env, Event, Nanos, Peer, millis};
+use crate::error::EngineError;
+use crate::id::{Epoch, Key, NodeId, ShardId, Version};
+use crate::wire::{
+    Answer, Message, Op, PageEnd, Purpose, RequestId, Selection, Shipped, Token, decode, encode,
+};
+
+/// A node that fell behind asks the coordinator for a configuration at most this often per shard.
+const FETCH_EVERY: Nanos = millis(10);
+/// Pages stop at this many bytes of bodies, whatever their count of documents.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// One node's state machine.
+pub struct Node {
+    id: NodeId,
+    engine: Engine,
+    /// What is sent once the staged changes are durable.
+    answers: Vec<(Peer, Message)>,
+    /// What a repair applied, told to the probe after the commit.
+    repaired: Vec<(ShardId, Key, Version, Purpose)>,
+    copied: Vec<(ShardId, Option<Key>)>,
+    fetched_at: BTreeMap<ShardId, Nanos>,
+}
+
+/// Runs a node until its disk fails. The caller restarts it from disk.
+pub async fn serve(id: NodeId, env: Env, options: Options) -> EngineError {
+    match Node::open(id, &env, options) {
+        Ok(node) => drive(node, &env).await,
+        Err(error) => error,
+    }
+}
+
+async fn drive(mut node: Node, env: &Env) -> EngineError {
+    env.disk.settled().await;
+    loop {
+        let frames = env.net.recv(Nanos::MAX).await;
+        let now = env.clock.now();
+        for (from, frame) in frames {
+            match decode(&frame) {
+                Ok(message) => {
+                    if let Err(error) = node.receive(now, from, message) {
+                        return error;
+                    }
+                }
+                Err(error) => tracing::warn!(%from, %error, "a frame was refused"),
+            }
+        }
+        if mutant!("M29") {
+            node.send_answers(env);
+            env.disk.settled().await;
+        }
+        if let Err(error) = node.commit(env) {
+            return error;
+        }
+        env.disk.settled().await;
+        node.send_answers(env);
+    }
+}
+
+impl Node {
+    /// Recovers the node from its disk, formatting it if it is empty.
+    pub fn open(id: NodeId, env: &Env, options: Options) -> Result<Node, EngineError> {
+        let engine = Engine::open(env.disk.clone(), options, env.dice.bits())?;
+        let mut copies = Vec::new();
+        let shards: Vec<ShardId> = engine.shards().map(|(shard, _)| shard).collect();
+        for shard in shards {
+            copies.push((shard, engine.documents(shard)?));
+        }
+        env.probe.on(Event::Opened { node: id, copies });
+        Ok(Node {
+            id,
+            engine,
+            answers: Vec::new(),
+            repaired: Vec::new(),
+            copied: Vec::new(),
+            fetched_at: BTreeMap::new(),
+        })
+    }
+
+    /// What the node holds; for settle checks and operators.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Stages what the message asks for. An error means the disk failed and the node must stop.
+    pub fn receive(&mut self, now: Nanos, from: Peer, message: Message) -> Result<(), EngineError> {
+        match message {
+            Message::Batch { shard, epoch, ops } => self.batch(now, from, shard, epoch, ops),
+            Message::GetConfigs => {
+                let configs = self
+                    .engine
+                    .shards()
+                    .filter_map(|(_, state)| state.config.clone())
+                    .collect();
+                self.answer(from, Message::Configs { configs });
+                Ok(())
+            }
+            Message::Ping => {
+                let pong = Message::Pong {
+                    node: self.id,
+                    disk: self.engine.disk_id(),
+                };
+                self.answer(from, pong);
+                Ok(())
+            }
+            Message::Install { config } => self.install(from, &config),
+            Message::Digest {
+                request,
+                shard,
+                epoch,
+            } => {
+                if self.serves(now, from, request, shard, epoch) {
+                    let state = self
+                        .engine
+                        .shard(shard)
+                        .expect("a served shard has a state");
+                    let digests = Message::Digests {
+                        request,
+                        node: self.id,
+                        buckets: state.digest.0.to_vec(),
+                        max_counter: state.max_counter,
+                    };
+                    self.answer(from, digests);
+                }
+                Ok(())
+            }
+            Message::List {
+                request,
+                shard,
+                epoch,
+                buckets,
+            } => {
+                if self.serves(now, from, request, shard, epoch) {
+                    let entries = self.engine.list(shard, &buckets)?;
+                    self.answer(
+                        from,
+                        Message::Listing {
+                            request,
+                            node: self.id,
+                            entries,
+                        },
+                    );
+                }
+                Ok(())
+            }
+            ship @ Message::Ship { .. } => self.ship(now, from, ship),
+            repair @ Message::Repair { .. } => self.repair(repair),
+            Message::Drop { shard, epoch } => self.drop_copy(now, from, shard, epoch),
+            // Answers, and what only other roles receive: a stray frame.
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes everything staged durable and tells the probe. Afterwards the kept answers may be sent.
+    pub fn commit(&mut self, env: &Env) -> Result<(), EngineError> {
+        if !self.engine.has_staged() {
+            return Ok(());
+        }
+        for effect in self.engine.commit()? {
+            env.probe.on(match effect {
+                Effect::Applied {
+                    shard,
+                    key,
+                    version,
+                } => Event::Applied {
+                    node: self.id,
+                    shard,
+                    key,
+                    version,
+                },
+                Effect::Installed { config, wiped } => Event::Installed {
+                    node: self.id,
+                    config,
+                    wiped,
+                },
+                Effect::Dropped { shard } => Event::Dropped {
+                    node: self.id,
+                    shard,
+                },
+            });
+        }
+        for (shard, key, version, purpose) in self.repaired.drain(..) {
+            env.probe.on(Event::Repaired {
+                node: self.id,
+                shard,
+                key,
+                version,
+                purpose,
+            });
+        }
+        for (shard, through) in self.copied.drain(..) {
+            env.probe.on(Event::Copied {
+                node: self.id,
+                shard,
+                through,
+            });
+        }
+        Ok(())
+    }
+
+    fn send_answers(&mut self, env: &Env) {
+        for (to, message) in self.answers.drain(..) {
+            env.net.send(to, encode(&message));
+        }
+    }
+
+    fn answer(&mut self, to: Peer, message: Message) {
+        self.answers.push((to, message));
+    }
+
+    fn config(&self, shard: ShardId) -> Option<&ShardConfig> {
+        self.engine
+            .shard(shard)
+            .and_then(|state| state.config.as_ref())
+    }
+
+    fn epoch(&self, shard: ShardId) -> Epoch {
+        self.config(shard)
+            .map_or(Epoch::ZERO, |config| config.epoch)
+    }
+
+    /// Whether this node's copy may answer, acknowledge, and be a source: the installed configuration names it with
+    /// this very disk, it is not being readmitted, and its data is sound.
+    fn is_sound(&self, shard: ShardId) -> bool {
+        let Some(state) = self.engine.shard(shard) else {
+            return false;
+        };
+        let Some(config) = &state.config else {
+            return false;
+        };
+        let named = config
+            .replica(self.id)
+            .is_some_and(|replica| replica.disk == self.engine.disk_id());
+        named && !state.damaged && !config.is_recovering(self.id)
+    }
+
+    fn fetch(&mut self, now: Nanos, shard: ShardId) {
+        let due = self
+            .fetched_at
+            .get(&shard)
+            .is_none_or(|at| now >= at + FETCH_EVERY);
+        if due {
+            self.fetched_at.insert(shard, now);
+            self.answer(Peer::Coordinator, Message::Fetch { shard });
+        }
+    }
+
+    /// The epoch fence of clients' requests. `None` lets the request through; otherwise the refusal.
+    fn fence(&mut self, now: Nanos, shard: ShardId, epoch: Epoch) -> Option<Message> {
+        let installed = self.epoch(shard);
+        if epoch < installed && !mutant!("M34") {
+            let config = self
+                .config(shard)
+                .expect("an installed epoch has a configuration")
+                .clone();
+            return Some(Message::Stale { config });
+        }
+        if epoch > installed {
+            self.fetch(now, shard);
+            if !mutant!("M34") {
+                return Some(Message::Behind {
+                    shard,
+                    epoch: installed,
+                });
+            }
+        }
+        let served = self
+            .config(shard)
+            .is_some_and(|config| config.is_member(self.id))
+            && self.is_sound(shard);
+        if served {
+            None
+        } else {
+            Some(Message::Unable {
+                shard,
+                epoch: installed,
+            })
+        }
+    }
+
+    fn batch(
+        &mut self,
+        now: Nanos,
+        from: Peer,
+        shard: ShardId,
+        epoch: Epoch,
+        ops: Vec<(Token, Op)>,
+    ) -> Result<(), EngineError> {
+        if let Some(refusal) = self.fence(now, shard, epoch) {
+            self.answer(from, refusal);
+            return Ok(());
+        }
+        let mut answers = Vec::with_capacity(ops.len());
+        for (token, op) in ops {
+            match self.operate(shard, op) {
+                Ok(Some(answer)) => answers.push((token, answer)),
+                Ok(None) => {}
+                Err(EngineError::Damaged { .. }) => {
+                    self.engine.mark_damaged(shard)?;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.answer(
+            from,
+            Message::Answers {
+                shard,
+                epoch,
+                answers,
+            },
+        );
+        Ok(())
+    }
+
+    fn operate(&mut self, shard: ShardId, op: Op) -> Result<Option<Answer>, EngineError> {
+        let config = self.config(shard).expect("the fence found a configuration");
+        let votes = config
+            .groups()
+            .flatten()
+            .any(|replica| replica.node == self.id);
+        let barrier = config.gc_barrier;
+        Ok(match op {
+            Op::Counter if votes => {
+                let state = self.engine.shard(shard).expect("the fence found a state");
+                Some(Answer::Counter(state.max_counter))
+            }
+            Op::Read { key } if votes => {
+                let stored = self.engine.get(shard, &key)?;
+                Some(match stored {
+                    Some(stored) => Answer::Read {
+                        version: stored.version,
+                        value: stored.value,
+                    },
+                    None => Answer::Read {
+                        version: Version::ZERO,
+                        value: None,
+                    },
+                })
+            }
+            // A joining node under DualWrite has no vote: nobody may read from it.
+            Op::Counter | Op::Read { .. } => None,
+            Op::Write {
+                key,
+                version,
+                chosen_at,
+                value,
+            } => {
+                if chosen_at < barrier {
+                    let held = self.engine.get(shard, &key)?;
+                    if held.is_none_or(|held| held.version < version) {
+                        return Ok(Some(Answer::BelowBarrier));
+                    }
+                }
+                self.engine.put(shard, &key, version, value)?;
+                Some(Answer::Written)
+            }
+        })
+    }
+
+    /// Installs a greater configuration; a copy of another session than the one it names here is wiped in the same
+    /// durable step.
+    fn install(&mut self, from: Peer, config: &ShardConfig) -> Result<(), EngineError> {
+        let shard = config.shard;
+        if from == Peer::Coordinator && config.epoch > self.epoch(shard) {
+            let held = self
+                .config(shard)
+                .and_then(|config| config.replica(self.id))
+                .map(|r| r.session);
+            let named = config.replica(self.id).map(|replica| replica.session);
+            let wipe = named.is_some() && named != held;
+            self.engine.install(config, wipe)?;
+        }
+        let installed = Message::Installed {
+            node: self.id,
+            disk: self.engine.disk_id(),
+            shard,
+            epoch: self.epoch(shard),
+        };
+        self.answer(from, installed);
+        Ok(())
+    }
+
+    /// The fence of the coordinator's reads: exactly this epoch, from a copy that may be a source.
+    fn serves(
+        &mut self,
+        now: Nanos,
+        from: Peer,
+        request: RequestId,
+        shard: ShardId,
+        epoch: Epoch,
+    ) -> bool {
+        let installed = self.epoch(shard);
+        if installed < epoch {
+            self.fetch(now, shard);
+        }
+        let why = if installed != epoch {
+            format!(
+                "{} has installed epoch {installed} of {shard}, not {epoch}",
+                self.id
+            )
+        } else if !self.is_sound(shard) {
+            format!("{} has no sound copy of {shard}", self.id)
+        } else {
+            return true;
+        };
+        self.answer(
+            from,
+            Message::Unserved {
+                request,
+                node: self.id,
+                why,
+            },
+        );
+        false
+    }
+
+    fn ship(&mut self, now: Nanos, from: Peer, ship: Message) -> Result<(), EngineError> {
+        let Message::Ship {
+            request,
+            shard,
+            epoch,
+            purpose,
+            selection,
+            to,
+            raise_to,
+        } = ship
+        else {
+            unreachable!("the caller matched a Ship");
+        };
+        if !self.serves(now, from, request, shard, epoch) {
+            return Ok(());
+        }
+        let (documents, end) = match selection {
+            Selection::Page { after, documents } => {
+                let page =
+                    self.engine
+                        .page(shard, after.as_ref(), documents as usize, PAGE_BYTES)?;
+                let last = page.documents.last().map(|(key, _)| key.clone()).or(after);
+                let end = PageEnd {
+                    last,
+                    more: page.more,
+                };
+                let documents = page
+                    .documents
+                    .into_iter()
+                    .map(|(key, stored)| Shipped {
+                        key,
+                        version: stored.version,
+                        value: stored.value,
+                    })
+                    .collect();
+                (documents, Some(end))
+            }
+            Selection::Keys(keys) => {
+                let mut documents = Vec::with_capacity(keys.len());
+                for key in keys {
+                    if let Some(stored) = self.engine.get(shard, &key)? {
+                        documents.push(Shipped {
+                            key,
+                            version: stored.version,
+                            value: stored.value,
+                        });
+                    }
+                }
+                (documents, None)
+            }
+        };
+        let session = to.session;
+        let repair = Message::Repair {
+            request,
+            shard,
+            epoch,
+            session,
+            purpose,
+            documents,
+            raise_to,
+            end,
+        };
+        self.answer(Peer::Node(to.node), repair);
+        Ok(())
+    }
+
+    /// Merges shipped documents into this copy, if they are meant for this session of it.
+    fn repair(&mut self, repair: Message) -> Result<(), EngineError> {
+        let Message::Repair {
+            request,
+            shard,
+            epoch,
+            session,
+            purpose,
+            documents,
+            raise_to,
+            end,
+        } = repair
+        else {
+            unreachable!("the caller matched a Repair");
+        };
+        let disk = self.engine.disk_id();
+        let refusal = match self.config(shard) {
+            None => Some("no configuration"),
+            Some(config) if epoch < config.gc_barrier => Some("read below the tombstone barrier"),
+            Some(config) if !config.is_member(self.id) => Some("not a member"),
+            Some(config) => match config.replica(self.id) {
+                Some(replica) if replica.session != session => Some("another session"),
+                Some(replica) if replica.disk != disk => Some("another disk"),
+                _ => None,
+            },
+        };
+        let damaged = self.engine.shard(shard).is_some_and(|state| state.damaged);
+        if let Some(why) = refusal.or(damaged.then_some("damaged copy")) {
+            let why = format!("{} refused a repair of {shard}: {why}", self.id);
+            self.answer(
+                Peer::Coordinator,
+                Message::Unserved {
+                    request,
+                    node: self.id,
+                    why,
+                },
+            );
+            return Ok(());
+        }
+        let mut applied = 0;
+        for Shipped {
+            key,
+            version,
+            value,
+        } in documents
+        {
+            let put = self.engine.put(shard, &key, version, value)?;
+            if matches!(put, Put::Applied) {
+                applied += 1;
+                self.repaired.push((shard, key, version, purpose));
+            }
+        }
+        self.engine.raise_counter(shard, raise_to)?;
+        if let (Purpose::Copy, Some(end)) = (purpose, &end) {
+            self.copied
+                .push((shard, if end.more { end.last.clone() } else { None }));
+        }
+        let max_counter = self
+            .engine
+            .shard(shard)
+            .map_or(0, |state| state.max_counter);
+        let repaired = Message::Repaired {
+            request,
+            node: self.id,
+            applied,
+            max_counter,
+            end,
+        };
+        self.answer(Peer::Coordinator, repaired);
+        Ok(())
+    }
+
+    /// Drops an ex-owner's copy and keeps the configuration, unless the node is (again) a member.
+    fn drop_copy(
+        &mut self,
+        now: Nanos,
+        from: Peer,
+        shard: ShardId,
+        epoch: Epoch,
+    ) -> Result<(), EngineError> {
+        let installed = self.epoch(shard);
+        if installed < epoch {
+            self.fetch(now, shard);
+        }
+        let member = self
+            .config(shard)
+            .is_some_and(|config| config.is_member(self.id));
+        if installed != epoch || member {
+            return Ok(());
+        }
+        if self
+            .engine
+            .shard(shard)
+            .is_some_and(|state| state.documents > 0 || state.max_counter > 0)
+        {
+            self.engine.drop_copy(shard)?;
+        }
+        self.answer(
+            from,
+            Message::Dropped {
+                node: self.id,
+                shard,
+                epoch,
+            },
+        );
+        Ok(())
+    }
+}

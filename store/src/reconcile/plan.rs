@@ -1,0 +1,110 @@
+//! What differs, and who ships what to whom.
+
+use std::collections::BTreeMap;
+
+use crate::env::Nanos;
+use crate::id::{Key, NodeId, Version};
+use crate::reconcile::{Phase, Reconcile, SHIP_DOCUMENTS};
+use crate::wire::{Message, RequestId, Selection};
+
+/// Whether a replica's listing has everything that was read, in that version or a greater one.
+pub(super) fn holds(list: &BTreeMap<Key, Version>, reading: &BTreeMap<Key, Version>) -> bool {
+    reading
+        .iter()
+        .all(|(key, version)| list.get(key).is_some_and(|held| held >= version))
+}
+
+impl Reconcile {
+    /// The buckets in which the answering replicas do not all agree.
+    pub(super) fn differing(&self) -> Vec<u16> {
+        let nodes: Vec<&Vec<u64>> = self
+            .digests
+            .iter()
+            .filter(|(node, _)| self.readers.contains(node) || self.live.contains(node))
+            .map(|(_, (buckets, _))| buckets)
+            .collect();
+        let first = nodes[0];
+        let differs = |&bucket: &u16| {
+            let bucket = usize::from(bucket);
+            nodes
+                .iter()
+                .any(|digest| digest.get(bucket) != first.get(bucket))
+        };
+        (0..first.len() as u16).filter(differs).collect()
+    }
+
+    /// Takes the greatest version of each document that was read, and has its holder ship it to whoever lacks it.
+    pub(super) fn plan_ships(&mut self, now: Nanos) {
+        let mut holders: BTreeMap<Key, (Version, NodeId)> = BTreeMap::new();
+        for node in &self.readers {
+            let Some(list) = self.lists.get(node) else {
+                continue;
+            };
+            for (key, version) in list {
+                let greatest = holders.get(key).is_none_or(|(held, _)| held < version);
+                if greatest {
+                    holders.insert(key.clone(), (*version, *node));
+                }
+            }
+        }
+        let mut ships: BTreeMap<(NodeId, NodeId), Vec<Key>> = BTreeMap::new();
+        for &target in &self.live {
+            let held = self.lists.get(&target);
+            for (key, (version, holder)) in &holders {
+                let lacks = held
+                    .and_then(|list| list.get(key))
+                    .is_none_or(|held| held < version);
+                if lacks {
+                    ships
+                        .entry((*holder, target))
+                        .or_default()
+                        .push(key.clone());
+                }
+            }
+        }
+        self.reading = holders
+            .iter()
+            .map(|(key, (version, _))| (key.clone(), *version))
+            .collect();
+        self.enter(now, Phase::Ship);
+        for &target in &self.live {
+            let lags = self.digests[&target].1 < self.required_counter;
+            let is_shipped_to = ships.keys().any(|(_, to)| *to == target);
+            if lags && !is_shipped_to {
+                let holder = *self.readers.first().expect("a majority answered");
+                ships.entry((holder, target)).or_default();
+            }
+        }
+        for ((holder, target), keys) in ships {
+            if keys.is_empty() {
+                self.queue_ship(holder, target, Vec::new());
+            }
+            for chunk in keys.chunks(SHIP_DOCUMENTS) {
+                self.queue_ship(holder, target, chunk.to_vec());
+            }
+        }
+        self.advance(now);
+    }
+
+    fn queue_ship(&mut self, holder: NodeId, target: NodeId, keys: Vec<Key>) {
+        let to = *self
+            .spec
+            .targets
+            .iter()
+            .find(|r| r.node == target)
+            .expect("a target is in the specification");
+        let ship = Message::Ship {
+            request: RequestId {
+                job: self.job,
+                n: 0,
+            },
+            shard: self.spec.shard,
+            epoch: self.spec.epoch,
+            purpose: self.spec.purpose,
+            selection: Selection::Keys(keys),
+            to,
+            raise_to: self.required_counter,
+        };
+        self.waiting.push_back((holder, Some(target), ship));
+    }
+}

@@ -1,0 +1,227 @@
+//! The machine against replicas that are maps, over a network that may lose what a test says.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::engine::{BUCKETS, Digest};
+use crate::id::{DiskId, Session, WriterId};
+use crate::wire::Selection;
+
+const EPOCH: Epoch = Epoch {
+    generation: 1,
+    n: 5,
+};
+
+#[derive(Default)]
+struct Replicas {
+    held: BTreeMap<NodeId, BTreeMap<Key, Version>>,
+    counters: BTreeMap<NodeId, u64>,
+    down: Vec<NodeId>,
+    messages: usize,
+}
+
+fn version(counter: u64) -> Version {
+    Version {
+        counter,
+        writer: WriterId(1),
+    }
+}
+
+fn key(n: usize) -> Key {
+    Key::new("c", &format!("d{n:04}")).unwrap()
+}
+
+fn replica(node: u32) -> Replica {
+    Replica {
+        node: NodeId(node),
+        session: Session(EPOCH),
+        disk: DiskId(node.into()),
+    }
+}
+
+/// Stands for the engine's buckets: any function of the key will do.
+fn bucket(key: &Key) -> u16 {
+    key.encoded().bytes().fold(0u16, |sum, byte| {
+        (sum * 31 + u16::from(byte)) % BUCKETS as u16
+    })
+}
+
+impl Replicas {
+    fn with(nodes: &[u32], documents: usize) -> Replicas {
+        let mut replicas = Replicas::default();
+        for &node in nodes {
+            let copy = (0..documents)
+                .map(|n| (key(n), version(n as u64 + 1)))
+                .collect();
+            replicas.held.insert(NodeId(node), copy);
+            replicas.counters.insert(NodeId(node), documents as u64);
+        }
+        replicas
+    }
+
+    fn digest(&self, node: NodeId) -> Vec<u64> {
+        let mut sums = Digest::default().0.to_vec();
+        for (key, version) in &self.held[&node] {
+            let sum = xxhash_rust::xxh3::xxh3_64(format!("{key} {version:?}").as_bytes());
+            let slot = &mut sums[usize::from(bucket(key))];
+            *slot = slot.wrapping_add(sum);
+        }
+        sums
+    }
+
+    fn answer(&mut self, to: NodeId, message: Message) -> Option<Message> {
+        self.messages += 1;
+        if self.down.contains(&to) {
+            return None;
+        }
+        Some(match message {
+            Message::Digest { request, .. } => {
+                let max_counter = self.counters[&to];
+                Message::Digests {
+                    request,
+                    node: to,
+                    buckets: self.digest(to),
+                    max_counter,
+                }
+            }
+            Message::List {
+                request, buckets, ..
+            } => {
+                let held = self.held[&to]
+                    .iter()
+                    .filter(|(key, _)| buckets.contains(&bucket(key)));
+                Message::Listing {
+                    request,
+                    node: to,
+                    entries: held.map(|(k, v)| (k.clone(), *v)).collect(),
+                }
+            }
+            Message::Ship {
+                request,
+                selection: Selection::Keys(keys),
+                to: target,
+                raise_to,
+                ..
+            } => {
+                if self.down.contains(&target.node) {
+                    return None;
+                }
+                let shipped: Vec<(Key, Version)> = keys
+                    .into_iter()
+                    .map(|k| (k.clone(), self.held[&to][&k]))
+                    .collect();
+                let copy = self.held.get_mut(&target.node).unwrap();
+                let mut applied = 0;
+                for (key, version) in shipped {
+                    let held = copy.entry(key).or_default();
+                    if *held < version {
+                        *held = version;
+                        applied += 1;
+                    }
+                }
+                let counter = self.counters.get_mut(&target.node).unwrap();
+                *counter = raise_to.max(*counter);
+                Message::Repaired {
+                    request,
+                    node: target.node,
+                    applied,
+                    max_counter: *counter,
+                    end: None,
+                }
+            }
+            other => panic!("a node is not asked {other:?}"),
+        })
+    }
+
+    /// Runs a job to its end, or for ten simulated seconds.
+    fn run(&mut self, spec: Spec) -> Option<Report> {
+        let mut now = 0;
+        let mut job = Reconcile::new(now, 7, spec, Timing::default());
+        while now < millis(10_000) {
+            for (to, message) in job.drain_sends() {
+                if let Some(answer) = self.answer(to, message) {
+                    job.receive(now, answer);
+                }
+            }
+            if let Some(report) = job.report() {
+                return Some(report.clone());
+            }
+            now += millis(5);
+            job.tick(now);
+        }
+        None
+    }
+}
+
+fn delta(old: &[u32], new: &[u32]) -> Spec {
+    Spec {
+        shard: ShardId(0),
+        epoch: EPOCH,
+        purpose: Purpose::Delta,
+        sources: vec![old.iter().map(|&n| replica(n)).collect()],
+        targets: new.iter().map(|&n| replica(n)).collect(),
+        counters_only: false,
+    }
+}
+
+#[test]
+fn equal_replicas_cost_one_round_of_digests() {
+    let mut replicas = Replicas::with(&[1, 2, 3], 500);
+    let report = replicas.run(delta(&[1, 2, 3], &[1, 2, 3])).unwrap();
+    assert_eq!(
+        (report.differing, report.shipped, replicas.messages),
+        (0, 0, 3)
+    );
+}
+
+#[test]
+fn what_only_one_old_replica_of_the_majority_holds_is_carried_over() {
+    let mut replicas = Replicas::with(&[1, 2, 3, 4], 300);
+    replicas
+        .held
+        .get_mut(&NodeId(2))
+        .unwrap()
+        .insert(key(17), version(900));
+    replicas.held.get_mut(&NodeId(4)).unwrap().remove(&key(3));
+    replicas.counters.insert(NodeId(2), 900);
+    let report = replicas.run(delta(&[1, 2, 3], &[2, 3, 4])).unwrap();
+    // The newer version goes to 3 and 4, the missing document to 4.
+    assert_eq!(report.shipped, 3);
+    assert_eq!(replicas.held[&NodeId(4)], replicas.held[&NodeId(2)]);
+    assert_eq!(replicas.counters[&NodeId(4)], 900);
+}
+
+#[test]
+fn a_minority_that_is_down_is_left_out_and_a_majority_that_is_down_is_waited_for() {
+    let mut replicas = Replicas::with(&[1, 2, 3, 4], 50);
+    replicas.held.get_mut(&NodeId(3)).unwrap().clear();
+    replicas.down = vec![NodeId(4), NodeId(1)];
+    let report = replicas.run(delta(&[1, 2, 3], &[2, 3, 4])).unwrap();
+    assert_eq!(
+        (report.shipped, report.verified),
+        (50, vec![NodeId(2), NodeId(3)])
+    );
+    replicas.down = vec![NodeId(1), NodeId(2)];
+    assert_eq!(replicas.run(delta(&[1, 2, 3], &[2, 3, 4])), None);
+}
+
+#[test]
+fn a_skipped_delta_pass_still_carries_the_counter() {
+    let mut replicas = Replicas::with(&[1, 2], 10);
+    replicas.held.get_mut(&NodeId(2)).unwrap().clear();
+    replicas.counters.insert(NodeId(2), 0);
+    let report = replicas
+        .run(Spec {
+            counters_only: true,
+            ..delta(&[1], &[2])
+        })
+        .unwrap();
+    assert_eq!(
+        (
+            report.shipped,
+            replicas.held[&NodeId(2)].len(),
+            replicas.counters[&NodeId(2)]
+        ),
+        (0, 0, 10)
+    );
+}

@@ -1,0 +1,209 @@
+//! One operation of a router: its phase, its count of answers, its version.
+
+use crate::env::Nanos;
+use crate::id::{Epoch, NodeId, ShardId, Value, Version};
+use crate::router::{Outcome, Request};
+use crate::wire::{Answer, Op};
+
+/// What is being asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No configuration of the shard is known yet.
+    Locate,
+    /// A put or delete learns the greatest counter of a quorum.
+    Counter {
+        greatest: u64,
+    },
+    /// A put or delete is being made durable under its one version.
+    Write {
+        version: Version,
+        chosen_at: Epoch,
+    },
+    Read,
+    /// A get makes what it read durable on a quorum before it returns it.
+    WriteBack {
+        version: Version,
+        chosen_at: Epoch,
+    },
+}
+
+/// The state of one operation.
+#[derive(Clone, Debug)]
+pub(super) struct Operation {
+    pub(super) request: Request,
+    pub(super) phase: Phase,
+    pub(super) shard: Option<ShardId>,
+    /// The epoch this phase runs at; only answers given under it count.
+    pub(super) epoch: Epoch,
+    /// Counts the starts of phases; only answers to the current one count.
+    pub(super) attempt: u32,
+    pub(super) deadline: Nanos,
+    pub(super) resend_at: Nanos,
+    /// A replica refused the write because its version was chosen below the tombstone barrier.
+    pub(super) refused: bool,
+    answered: Vec<NodeId>,
+    /// Whether any message that could change a replica was ever sent.
+    write_sent: bool,
+    /// The version that was issued for a put or delete, kept over restarts of the phase.
+    chosen: Option<(Version, Epoch)>,
+    /// The versions that a read's quorum answered, and the greatest one's value.
+    seen: Vec<Version>,
+    best: Option<(Version, Option<Value>)>,
+}
+
+impl Operation {
+    pub(super) fn new(request: Request, deadline: Nanos) -> Operation {
+        Operation {
+            request,
+            phase: Phase::Locate,
+            shard: None,
+            epoch: Epoch::ZERO,
+            attempt: 0,
+            deadline,
+            resend_at: 0,
+            refused: false,
+            answered: Vec::new(),
+            write_sent: false,
+            chosen: None,
+            seen: Vec::new(),
+            best: None,
+        }
+    }
+
+    /// Starts the phase again with an empty count. An interrupted get reads again; a put or delete keeps its version.
+    pub(super) fn restart(&mut self, epoch: Epoch) {
+        let changed = self.epoch != epoch;
+        self.epoch = epoch;
+        self.attempt += 1;
+        self.answered.clear();
+        self.phase = match (&self.request, &self.phase) {
+            (Request::Get { .. }, Phase::WriteBack { .. }) if !changed => self.phase.clone(),
+            (Request::Get { .. }, _) => {
+                self.seen.clear();
+                self.best = None;
+                Phase::Read
+            }
+            (_, _) => match self.chosen {
+                Some((version, chosen_at)) => Phase::Write { version, chosen_at },
+                None => Phase::Counter { greatest: 0 },
+            },
+        };
+    }
+
+    /// Fixes the one version of this put or delete. A second choice would make one operation two.
+    pub(super) fn choose(&mut self, version: Version) {
+        assert!(
+            self.chosen.is_none() || mutant!("M26"),
+            "one operation, one version"
+        );
+        self.chosen = Some((version, self.epoch));
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        matches!(self.phase, Phase::Write { .. } | Phase::WriteBack { .. })
+    }
+
+    pub(super) fn has_answered(&self, node: NodeId) -> bool {
+        self.answered.contains(&node)
+    }
+
+    /// What a replica is asked in this phase.
+    pub(super) fn question(&mut self) -> Op {
+        let key = self.request.key().clone();
+        match self.phase {
+            Phase::Locate => unreachable!("there is nobody to ask yet"),
+            Phase::Counter { .. } => Op::Counter,
+            Phase::Read => Op::Read { key },
+            Phase::Write { version, chosen_at } => {
+                self.write_sent = true;
+                let value = match &self.request {
+                    Request::Put { value, .. } => Some(value.clone()),
+                    Request::Delete { .. } => None,
+                    Request::Get { .. } => unreachable!("a get writes back"),
+                };
+                Op::Write {
+                    key,
+                    version,
+                    chosen_at,
+                    value,
+                }
+            }
+            Phase::WriteBack { version, chosen_at } => {
+                self.write_sent = true;
+                let (_, value) = self
+                    .best
+                    .clone()
+                    .expect("a write-back has something to write");
+                Op::Write {
+                    key,
+                    version,
+                    chosen_at,
+                    value,
+                }
+            }
+        }
+    }
+
+    /// Takes one replica's answer; `false` if it answers another question.
+    pub(super) fn take(&mut self, node: NodeId, answer: Answer) -> bool {
+        match (&mut self.phase, answer) {
+            (Phase::Counter { greatest }, Answer::Counter(counter)) => {
+                *greatest = counter.max(*greatest)
+            }
+            (Phase::Read, Answer::Read { version, value }) => {
+                self.seen.push(version);
+                if self.best.as_ref().is_none_or(|(best, _)| version > *best) {
+                    self.best = Some((version, value));
+                }
+            }
+            (Phase::Write { .. } | Phase::WriteBack { .. }, Answer::Written) => {}
+            (Phase::Write { .. } | Phase::WriteBack { .. }, Answer::BelowBarrier) => {
+                self.refused = true
+            }
+            _ => return false,
+        }
+        self.answered.push(node);
+        true
+    }
+
+    /// Ends the read phase; `true` if the whole quorum agreed, so that nothing needs to be written back.
+    pub(super) fn settle_read(&mut self) -> bool {
+        let (version, _) = self.best.as_ref().expect("a quorum answered");
+        let version = *version;
+        if self.seen.iter().all(|seen| *seen == version) {
+            return true;
+        }
+        self.phase = Phase::WriteBack {
+            version,
+            chosen_at: self.epoch,
+        };
+        false
+    }
+
+    /// The outcome of an operation whose last phase a quorum answered.
+    pub(super) fn complete(self) -> Outcome {
+        match (self.request, self.chosen, self.best) {
+            (Request::Put { value, .. }, Some((version, _)), _) => Outcome::Ok {
+                version,
+                value: Some(value),
+            },
+            (Request::Delete { .. }, Some((version, _)), _) => Outcome::Ok {
+                version,
+                value: None,
+            },
+            (Request::Get { .. }, _, Some((version, value))) => Outcome::Ok { version, value },
+            _ => unreachable!("a completed operation has a version"),
+        }
+    }
+
+    /// The outcome of an operation that is given up.
+    pub(super) fn give_up(self) -> Outcome {
+        if self.write_sent {
+            Outcome::Unknown {
+                version: self.chosen.map(|(version, _)| version),
+            }
+        } else {
+            Outcome::Rejected
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! The messages between clients, nodes and the coordinator, and their encoding: one version byte, then bincode.
+//!
+//! This is the only file that names bincode. Decoding is bounded: a frame longer than [`MAX_FRAME_BYTES`], or one that
+//! claims to hold more than it does, is an error and never an allocation of what it claims.
+
+use bincode::config::{self, Configuration, Fixint, Limit, LittleEndian};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Cutover, Replica, ShardConfig};
+use crate::error::WireError;
+use crate::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId, Value, Version};
+use crate::migration::Stage;
+
+/// Longest frame, in bytes: the largest document and room for its envelope.
+pub const MAX_FRAME_BYTES: usize = 24 << 20;
+
+/// What this program speaks. A frame of another version is refused by name.
+pub const WIRE_VERSION: u8 = 1;
+
+/// Names one attempt of one phase of one operation of a router; an answer to another attempt is not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Token {
+    pub operation: u64,
+    pub attempt: u32,
+}
+
+/// Names one request of the coordinator: the job that asked, and its count in that job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RequestId {
+    pub job: u64,
+    pub n: u64,
+}
+
+/// What a router asks of one replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// The greatest counter of any version the shard's copy has seen.
+    Counter,
+    Read {
+        key: Key,
+    },
+    /// `value` is `None` for a delete. `chosen_at` is the epoch at which the version was chosen.
+    Write {
+        key: Key,
+        version: Version,
+        chosen_at: Epoch,
+        value: Option<Value>,
+    },
+}
+
+/// What a replica answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    Counter(u64),
+    /// [`Version::ZERO`] and `None` if the document was never written.
+    Read {
+        version: Version,
+        value: Option<Value>,
+    },
+    /// This version or a greater one is durable.
+    Written,
+    /// The version was chosen below the shard's tombstone barrier; nothing was written.
+    BelowBarrier,
+}
+
+/// Why documents are shipped from one copy to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Pages for a joining node under `DualWrite`.
+    Copy,
+    /// The delta pass under `Joint`.
+    Delta,
+    AntiEntropy,
+}
+
+/// Which documents a source ships.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Selection {
+    /// The next page after this key.
+    Page {
+        after: Option<Key>,
+        documents: u32,
+    },
+    Keys(Vec<Key>),
+}
+
+/// How far a shipped page reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageEnd {
+    pub last: Option<Key>,
+    pub more: bool,
+}
+
+/// A document on its way from one copy to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shipped {
+    pub key: Key,
+    pub version: Version,
+    pub value: Option<Value>,
+}
+
+/// What an operator asks of the coordinator. Each is idempotent: asking twice is asking once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Makes a durable plan; nothing moves yet.
+    Plan {
+        id: MigrationId,
+        shard: ShardId,
+        target: Vec<NodeId>,
+        cutover: Cutover,
+    },
+    Start {
+        id: MigrationId,
+    },
+    Pause {
+        id: MigrationId,
+    },
+    Resume {
+        id: MigrationId,
+    },
+    /// Back to the old replicas; not after Activate.
+    Abort {
+        id: MigrationId,
+    },
+    SetAntiEntropy {
+        enabled: bool,
+    },
+    Status,
+}
+
+/// One migration, as the coordinator's durable record has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrationStatus {
+    pub id: MigrationId,
+    pub shard: ShardId,
+    pub stage: Stage,
+    pub attempt: u32,
+    pub reason: Option<String>,
+}
+
+/// What the coordinator answers an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    Done,
+    /// Nothing was changed. `code` is stable (`UnsafeCutover`, `Busy`, ...); `text` says why and what to do.
+    Refused {
+        code: String,
+        text: String,
+    },
+    Status {
+        ready: bool,
+        anti_entropy: bool,
+        configs: Vec<ShardConfig>,
+        migrations: Vec<MigrationStatus>,
+    },
+}
+
+/// Everything that crosses the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    // Clients and nodes.
+    Batch {
+        shard: ShardId,
+        epoch: Epoch,
+        ops: Vec<(Token, Op)>,
+    },
+    Answers {
+        shard: ShardId,
+        epoch: Epoch,
+        answers: Vec<(Token, Answer)>,
+    },
+    /// The request was made under an epoch smaller than the node's.
+    Stale {
+        config: ShardConfig,
+    },
+    /// The request was made under an epoch greater than the node's, which now fetches the configuration.
+    Behind {
+        shard: ShardId,
+        epoch: Epoch,
+    },
+    /// The node holds no copy of this shard that may answer.
+    Unable {
+        shard: ShardId,
+        epoch: Epoch,
+    },
+    GetConfigs,
+    Configs {
+        configs: Vec<ShardConfig>,
+    },
+
+    // The coordinator and nodes.
+    Ping,
+    Pong {
+        node: NodeId,
+        disk: DiskId,
+    },
+    Install {
+        config: ShardConfig,
+    },
+    Installed {
+        node: NodeId,
+        disk: DiskId,
+        shard: ShardId,
+        epoch: Epoch,
+    },
+    /// A node asks for a shard's configuration.
+    Fetch {
+        shard: ShardId,
+    },
+    Digest {
+        request: RequestId,
+        shard: ShardId,
+        epoch: Epoch,
+    },
+    Digests {
+        request: RequestId,
+        node: NodeId,
+        buckets: Vec<u64>,
+        max_counter: u64,
+    },
+    List {
+        request: RequestId,
+        shard: ShardId,
+        epoch: Epoch,
+        buckets: Vec<u16>,
+    },
+    Listing {
+        request: RequestId,
+        node: NodeId,
+        entries: Vec<(Key, Version)>,
+    },
+    /// The receiver sends `selection` to `to` as a [`Message::Repair`].
+    Ship {
+        request: RequestId,
+        shard: ShardId,
+        epoch: Epoch,
+        purpose: Purpose,
+        selection: Selection,
+        to: Replica,
+        raise_to: u64,
+    },
+    /// `session` is the receiver's; `epoch` is the one the sender had installed when it read the documents.
+    Repair {
+        request: RequestId,
+        shard: ShardId,
+        epoch: Epoch,
+        session: Session,
+        purpose: Purpose,
+        documents: Vec<Shipped>,
+        raise_to: u64,
+        end: Option<PageEnd>,
+    },
+    /// `max_counter` is the receiver's after the repair; `applied` counts documents it lacked.
+    Repaired {
+        request: RequestId,
+        node: NodeId,
+        applied: u64,
+        max_counter: u64,
+        end: Option<PageEnd>,
+    },
+    /// The request cannot be served: another epoch, another session, no voting copy.
+    Unserved {
+        request: RequestId,
+        node: NodeId,
+        why: String,
+    },
+    Drop {
+        shard: ShardId,
+        epoch: Epoch,
+    },
+    Dropped {
+        node: NodeId,
+        shard: ShardId,
+        epoch: Epoch,
+    },
+
+    // Operators and the coordinator.
+    Command {
+        n: u64,
+        command: Command,
+    },
+    Reply {
+        n: u64,
+        reply: Reply,
+    },
+}
+
+type Encoding = Configuration<LittleEndian, Fixint, Limit<MAX_FRAME_BYTES>>;
+
+const ENCODING: Encoding = config::standard()
+    .with_little_endian()
+    .with_fixed_int_encoding()
+    .with_limit::<MAX_FRAME_BYTES>();
+
+/// The frame of a message.
+pub fn encode(message: &Message) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(128);
+    frame.push(WIRE_VERSION);
+    write_into(&mut frame, message);
+    frame
+}
+
+/// Reads a frame. Bytes that are no message of this version are an error that says why.
+pub fn decode(frame: &[u8]) -> Result<Message, WireError> {
+    if frame.len() > MAX_FRAME_BYTES {
+        return Err(WireError::TooLong {
+            bytes: frame.len(),
+            limit: MAX_FRAME_BYTES,
+        });
+    }
+    match frame.split_first() {
+        None => Err(WireError::Decode("empty frame".to_owned())),
+        Some((&WIRE_VERSION, body)) => read_all(body),
+        Some((&found, _)) => Err(WireError::Version {
+            found,
+            supported: WIRE_VERSION,
+        }),
+    }
+}
+
+/// The encoding of durable records: the same rules as frames, without the version byte, which their file has.
+pub fn encode_record<T: Serialize>(record: &T) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(128);
+    write_into(&mut bytes, record);
+    bytes
+}
+
+/// Reads a durable record.
+pub fn decode_record<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, WireError> {
+    read_all(bytes)
+}
+
+fn write_into<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
+    bincode::serde::encode_into_std_write(value, bytes, ENCODING)
+        .expect("encoding into memory fails only for types that serde cannot encode, and ours can");
+}
+
+fn read_all<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, WireError> {
+    let (value, read) = bincode::serde::decode_from_slice::<T, _>(bytes, ENCODING)
+        .map_err(|error| WireError::Decode(error.to_string()))?;
+    if read != bytes.len() {
+        return Err(WireError::Trailing(bytes.len() - read));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::WriterId;
+
+    fn write(value: Option<Value>) -> Message {
+        Message::Batch {
+            shard: ShardId(3),
+            epoch: Epoch {
+                generation: 1,
+                n: 7,
+            },
+            ops: vec![(
+                Token {
+                    operation: 9,
+                    attempt: 2,
+                },
+                Op::Write {
+                    key: Key::new("movies", "7").unwrap(),
+                    version: Version {
+                        counter: 5,
+                        writer: WriterId(6),
+                    },
+                    chosen_at: Epoch::FIRST,
+                    value,
+                },
+            )],
+        }
+    }
+
+    #[test]
+    fn a_message_survives_the_wire() {
+        for message in [
+            write(Some(Value::from(&b"body"[..]))),
+            write(None),
+            Message::GetConfigs,
+        ] {
+            assert_eq!(decode(&encode(&message)), Ok(message));
+        }
+    }
+
+    /// The bytes are a format: a change here is a new wire version.
+    #[test]
+    fn golden_bytes() {
+        let hex: String = encode(&Message::Behind {
+            shard: ShardId(3),
+            epoch: Epoch {
+                generation: 1,
+                n: 7,
+            },
+        })
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+        assert_eq!(hex, "010300000003000000010000000700000000000000");
+    }
+
+    #[test]
+    fn foreign_frames_are_named() {
+        assert_eq!(
+            decode(&[9, 1, 2]),
+            Err(WireError::Version {
+                found: 9,
+                supported: WIRE_VERSION
+            })
+        );
+        let mut frame = encode(&Message::Ping);
+        frame.push(0);
+        assert_eq!(decode(&frame), Err(WireError::Trailing(1)));
+        assert!(matches!(
+            decode(b"\x01GET / HTTP/1.1\r\n\r\n"),
+            Err(WireError::Decode(_))
+        ));
+        assert!(matches!(decode(&[]), Err(WireError::Decode(_))));
+    }
+
+    proptest! {
+        /// No bytes panic, and a length that lies does not allocate.
+        #[test]
+        fn any_bytes_are_decoded_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Some(first) = bytes.first_mut() { *first = WIRE_VERSION; }
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn a_cut_frame_is_refused(cut in 1usize..60) {
+            let frame = encode(&write(Some(Value::from(&b"body"[..]))));
+            prop_assume!(cut < frame.len());
+            prop_assert!(decode(&frame[..frame.len() - cut]).is_err());
+        }
+    }
+}
