@@ -11,18 +11,12 @@ use crate::wire::Purpose;
 /// that began after Activate and is verified on a majority of the new ones is what meets the gate.
 pub fn spec(config: &ShardConfig) -> Option<Spec> {
     let (sources, targets) = match config.form {
-        Form::Stable if config.gate_unmet() => (
-            vec![config.old.clone(), config.new.clone()],
-            config.new.clone(),
-        ),
+        Form::Stable if config.gate_unmet() => (vec![config.old.clone(), config.new.clone()], config.new.clone()),
         Form::Stable => (vec![config.new.clone()], config.new.clone()),
         Form::DualWrite => (vec![config.old.clone()], config.old.clone()),
         Form::Joint => return None,
     };
-    let alone = sources
-        .iter()
-        .flatten()
-        .all(|source| targets.len() == 1 && source.node == targets[0].node);
+    let alone = sources.iter().flatten().all(|source| targets.len() == 1 && source.node == targets[0].node);
     // With the gate unmet even a replica that is alone has to be verified.
     if alone && !config.gate_unmet() {
         return None;

@@ -86,10 +86,7 @@ impl ShardConfig {
     /// Whether the nodes for which `answered` holds form a quorum.
     pub fn is_quorum(&self, answered: impl Fn(NodeId) -> bool) -> bool {
         self.groups().all(|group| {
-            let count = group
-                .iter()
-                .filter(|replica| answered(replica.node))
-                .count();
+            let count = group.iter().filter(|replica| answered(replica.node)).count();
             count >= majority(group.len())
         })
     }
@@ -111,30 +108,20 @@ impl ShardConfig {
     pub fn joiners(&self) -> Vec<Replica> {
         match self.form {
             Form::Stable => Vec::new(),
-            Form::DualWrite | Form::Joint => self
-                .new
-                .iter()
-                .filter(|r| self.old.iter().all(|o| o.node != r.node))
-                .copied()
-                .collect(),
+            Form::DualWrite | Form::Joint => {
+                self.new.iter().filter(|r| self.old.iter().all(|o| o.node != r.node)).copied().collect()
+            }
         }
     }
 
     /// The replica that this configuration names on `node`, in whichever set.
     pub fn replica(&self, node: NodeId) -> Option<&Replica> {
-        self.new
-            .iter()
-            .chain(&self.old)
-            .chain(&self.leaving)
-            .find(|replica| replica.node == node)
+        self.new.iter().chain(&self.old).chain(&self.leaving).find(|replica| replica.node == node)
     }
 
     /// Whether `node` stands in `old` or `new`.
     pub fn is_member(&self, node: NodeId) -> bool {
-        self.new
-            .iter()
-            .chain(&self.old)
-            .any(|replica| replica.node == node)
+        self.new.iter().chain(&self.old).any(|replica| replica.node == node)
     }
 
     /// Whether `node`'s copy may answer, acknowledge and be read from, as far as the configuration knows.
@@ -167,9 +154,7 @@ impl fmt::Display for ShardConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.form {
             Form::Stable => write!(f, "Stable({})", names(&self.new))?,
-            Form::DualWrite => {
-                write!(f, "DualWrite({} -> {})", names(&self.old), names(&self.new))?
-            }
+            Form::DualWrite => write!(f, "DualWrite({} -> {})", names(&self.old), names(&self.new))?,
             Form::Joint => write!(f, "Joint({} -> {})", names(&self.old), names(&self.new))?,
         }
         if self.gate_unmet() {

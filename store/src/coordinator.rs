@@ -142,11 +142,7 @@ pub async fn serve(env: Env, options: Options) -> RecordsError {
 
 impl Coordinator {
     /// Reads the records and takes up where they stand.
-    pub fn open(
-        env: Env,
-        options: Options,
-        records: Box<dyn Records>,
-    ) -> Result<Coordinator, RecordsError> {
+    pub fn open(env: Env, options: Options, records: Box<dyn Records>) -> Result<Coordinator, RecordsError> {
         let now = env.clock.now();
         let mut coordinator = Coordinator {
             // Requests of an earlier start of the coordinator are not answered to this one.
@@ -175,22 +171,12 @@ impl Coordinator {
     }
 
     /// Takes one message in.
-    pub fn receive(
-        &mut self,
-        now: Nanos,
-        from: Peer,
-        message: Message,
-    ) -> Result<(), RecordsError> {
+    pub fn receive(&mut self, now: Nanos, from: Peer, message: Message) -> Result<(), RecordsError> {
         match message {
             Message::Pong { node, disk } => {
                 self.disks.insert(node, disk);
             }
-            Message::Installed {
-                node,
-                disk,
-                shard,
-                epoch,
-            } => {
+            Message::Installed { node, disk, shard, epoch } => {
                 self.disks.insert(node, disk);
                 let known = self.installed.entry((shard, node)).or_default();
                 *known = epoch.max(*known);
@@ -202,26 +188,15 @@ impl Coordinator {
                 }
             }
             Message::GetConfigs => {
-                let configs = self
-                    .configs
-                    .values()
-                    .map(|config| config.value.clone())
-                    .collect();
+                let configs = self.configs.values().map(|config| config.value.clone()).collect();
                 self.send(from, Message::Configs { configs });
             }
-            Message::Repaired {
-                request,
-                node,
-                ref end,
-                ..
-            } if self.is_page(request.job) => {
+            Message::Repaired { request, node, ref end, .. } if self.is_page(request.job) => {
                 if let Some(end) = end {
                     self.page_confirmed(request, node, end);
                 }
             }
-            Message::Digests { request, .. }
-            | Message::Listing { request, .. }
-            | Message::Repaired { request, .. } => {
+            Message::Digests { request, .. } | Message::Listing { request, .. } | Message::Repaired { request, .. } => {
                 if let Some(job) = self.jobs.get_mut(&request.job) {
                     job.reconcile.receive(now, message);
                 }
@@ -258,9 +233,7 @@ impl Coordinator {
     /// When [`Coordinator::tick`] is due next.
     pub fn deadline(&self, now: Nanos) -> Nanos {
         let jobs = self.jobs.values().map(|job| job.reconcile.deadline());
-        jobs.chain([now + self.options.resend])
-            .min()
-            .expect("never empty")
+        jobs.chain([now + self.options.resend]).min().expect("never empty")
     }
 
     /// What is to be sent now that the commits are durable.
@@ -298,11 +271,7 @@ impl Coordinator {
         let Some(create) = self.options.create.clone() else {
             return Ok(());
         };
-        if create
-            .nodes
-            .keys()
-            .any(|node| !self.disks.contains_key(node))
-        {
+        if create.nodes.keys().any(|node| !self.disks.contains_key(node)) {
             return Ok(());
         }
         let nodes: Vec<NodeId> = create.nodes.keys().copied().collect();
@@ -321,17 +290,9 @@ impl Coordinator {
             };
             let replicas = placed
                 .into_iter()
-                .map(|node| Replica {
-                    node,
-                    session: Session(Epoch::FIRST),
-                    disk: self.disks[&node],
-                })
+                .map(|node| Replica { node, session: Session(Epoch::FIRST), disk: self.disks[&node] })
                 .collect();
-            puts.push(Record::Shard(ShardConfig::initial(
-                shard,
-                create.shard_count,
-                replicas,
-            )));
+            puts.push(Record::Shard(ShardConfig::initial(shard, create.shard_count, replicas)));
         }
         self.commit(now, &[], puts)
     }
@@ -344,19 +305,15 @@ impl Coordinator {
             return Ok(false);
         };
         let config = config.value.clone();
-        let busy = self.migrations.values().any(|other| {
-            other.value.id != id && other.value.shard == shard && other.value.is_open()
-        });
+        let busy = self
+            .migrations
+            .values()
+            .any(|other| other.value.id != id && other.value.shard == shard && other.value.is_open());
         if busy && !record.is_open() {
             return Ok(false);
         }
         let progress = self.progress.get(&id).cloned().unwrap_or_default();
-        let installed = |node| {
-            self.installed
-                .get(&(shard, node))
-                .copied()
-                .unwrap_or(Epoch::ZERO)
-        };
+        let installed = |node| self.installed.get(&(shard, node)).copied().unwrap_or(Epoch::ZERO);
         let decision = migration::decide(&View {
             now,
             record: &record,
@@ -385,40 +342,18 @@ impl Coordinator {
             }
             Decision::Commit { config, stage } => {
                 let attempt = record.attempt + u32::from(record.stage == Stage::Aborted);
-                let record = MigrationRecord {
-                    stage,
-                    attempt,
-                    ..record
-                };
-                let config = if stage == Stage::Cleanup {
-                    self.eagerly(config)
-                } else {
-                    config
-                };
+                let record = MigrationRecord { stage, attempt, ..record };
+                let config = if stage == Stage::Cleanup { self.eagerly(config) } else { config };
                 // Decided from the cluster's record too: a gate that changed since makes this commit fail.
-                self.commit(
-                    now,
-                    &[RecordKey::Cluster],
-                    vec![Record::Shard(config), Record::Migration(record)],
-                )?;
+                self.commit(now, &[RecordKey::Cluster], vec![Record::Shard(config), Record::Migration(record)])?;
                 Ok(true)
             }
             Decision::Abort { config, reason } => {
-                let record = MigrationRecord {
-                    stage: Stage::Aborted,
-                    reason: Some(reason),
-                    ..record
-                };
+                let record = MigrationRecord { stage: Stage::Aborted, reason: Some(reason), ..record };
                 if reason == Reason::UnsafeCutover {
-                    self.warn(format!(
-                        "migration {id} of {shard} aborted at Activate: {reason}"
-                    ));
+                    self.warn(format!("migration {id} of {shard} aborted at Activate: {reason}"));
                 }
-                self.commit(
-                    now,
-                    &[],
-                    vec![Record::Shard(config), Record::Migration(record)],
-                )?;
+                self.commit(now, &[], vec![Record::Shard(config), Record::Migration(record)])?;
                 Ok(true)
             }
         }
@@ -430,10 +365,7 @@ impl Coordinator {
         if self.options.overrides.unsafe_cutover {
             return Verdict::Allowed;
         }
-        let cluster = self
-            .cluster
-            .as_ref()
-            .expect("migrations exist only in a cluster");
+        let cluster = self.cluster.as_ref().expect("migrations exist only in a cluster");
         gate::judge(&cluster.value.anti_entropy, cutover)
     }
 
@@ -444,11 +376,7 @@ impl Coordinator {
 
     #[cfg(madsim)]
     fn eagerly(&self, config: ShardConfig) -> ShardConfig {
-        let old = if self.options.overrides.eager_cleanup {
-            Vec::new()
-        } else {
-            config.old
-        };
+        let old = if self.options.overrides.eager_cleanup { Vec::new() } else { config.old };
         ShardConfig { old, ..config }
     }
 
@@ -457,21 +385,13 @@ impl Coordinator {
     }
 
     /// One durable step: all records or none, if neither they nor the guarded ones have changed since they were read.
-    fn commit(
-        &mut self,
-        now: Nanos,
-        guarded: &[RecordKey],
-        puts: Vec<Record>,
-    ) -> Result<(), RecordsError> {
+    fn commit(&mut self, now: Nanos, guarded: &[RecordKey], puts: Vec<Record>) -> Result<(), RecordsError> {
         let keys = guarded.iter().copied().chain(puts.iter().map(Record::key));
-        let guards: Vec<(RecordKey, Revision)> =
-            keys.map(|key| (key, self.revision(key))).collect();
+        let guards: Vec<(RecordKey, Revision)> = keys.map(|key| (key, self.revision(key))).collect();
         let revision = self.records.commit(&guards, &puts)?;
         for record in puts {
             match &record {
-                Record::Shard(config) => self.env.probe.on(Event::Committed {
-                    config: config.clone(),
-                }),
+                Record::Shard(config) => self.env.probe.on(Event::Committed { config: config.clone() }),
                 Record::Migration(record) => {
                     let reason = record.reason.filter(|_| record.stage == Stage::Aborted);
                     self.env.probe.on(Event::Staged {
@@ -492,9 +412,7 @@ impl Coordinator {
         match key {
             RecordKey::Cluster => self.cluster.as_ref().map_or(0, |record| record.revision),
             RecordKey::Shard(shard) => self.configs.get(&shard).map_or(0, |record| record.revision),
-            RecordKey::Migration(id) => {
-                self.migrations.get(&id).map_or(0, |record| record.revision)
-            }
+            RecordKey::Migration(id) => self.migrations.get(&id).map_or(0, |record| record.revision),
         }
     }
 
@@ -504,8 +422,7 @@ impl Coordinator {
             Record::Cluster(value) => self.cluster = Some(Revised { value, revision }),
             Record::Shard(value) => {
                 let shard = value.shard;
-                self.jobs
-                    .retain(|_, job| job.reconcile.spec().shard != shard);
+                self.jobs.retain(|_, job| job.reconcile.spec().shard != shard);
                 self.told_at.retain(|(told, _), _| *told != shard);
                 self.cleanups.remove(&shard);
                 self.configs.insert(shard, Revised { value, revision });
@@ -523,8 +440,7 @@ impl Coordinator {
                     Stage::DeltaPass if progress.joint_since == 0 => progress.joint_since = now,
                     _ => {}
                 }
-                self.migrations
-                    .insert(value.id, Revised { value, revision });
+                self.migrations.insert(value.id, Revised { value, revision });
             }
         }
     }
@@ -534,11 +450,7 @@ impl Coordinator {
         let mut due = Vec::new();
         for (&shard, config) in &self.configs {
             for node in self.node_ids() {
-                let installed = self
-                    .installed
-                    .get(&(shard, node))
-                    .copied()
-                    .unwrap_or(Epoch::ZERO);
+                let installed = self.installed.get(&(shard, node)).copied().unwrap_or(Epoch::ZERO);
                 let told = self.told_at.get(&(shard, node)).copied();
                 let rested = told.is_none_or(|at| now >= at + self.options.resend);
                 if installed < config.value.epoch && rested {

@@ -57,11 +57,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options {
-            flush_writes: 512,
-            flush_bytes: 4 << 20,
-            cache_bytes: 32 << 20,
-        }
+        Options { flush_writes: 512, flush_bytes: 4 << 20, cache_bytes: 32 << 20 }
     }
 }
 
@@ -100,18 +96,9 @@ pub struct ShardState {
 /// One thing that a commit made durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    Applied {
-        shard: ShardId,
-        key: Key,
-        version: Version,
-    },
-    Installed {
-        config: ShardConfig,
-        wiped: bool,
-    },
-    Dropped {
-        shard: ShardId,
-    },
+    Applied { shard: ShardId, key: Key, version: Version },
+    Installed { config: ShardConfig, wiped: bool },
+    Dropped { shard: ShardId },
 }
 
 /// Part of a copy, in key order.
@@ -145,26 +132,10 @@ impl Engine {
     /// `fresh` is 128 random bits, which become the [`DiskId`] if the disk is formatted now. Fails with `Corrupt` if
     /// something that was durable has changed since, with `Format` if another version of the store wrote it.
     pub fn open(disk: Arc<dyn Disk>, options: Options, fresh: u128) -> Result<Engine, EngineError> {
-        let Recovered {
-            disk_id,
-            log,
-            pages,
-            copies,
-        } = recovery::recover(&disk, &options, fresh)?;
+        let Recovered { disk_id, log, pages, copies } = recovery::recover(&disk, &options, fresh)?;
         let flush_at = options.flush_writes;
         let (group, effects) = (Vec::new(), Vec::new());
-        Ok(Engine {
-            disk,
-            disk_id,
-            options,
-            log,
-            pages,
-            copies,
-            group,
-            effects,
-            flush_at,
-            poisoned: false,
-        })
+        Ok(Engine { disk, disk_id, options, log, pages, copies, group, effects, flush_at, poisoned: false })
     }
 
     /// Which disk this is.
@@ -205,34 +176,20 @@ impl Engine {
             && held >= version
         {
             let counter = self.shard(shard).map_or(0, |state| state.max_counter);
-            assert!(
-                counter >= held.counter,
-                "{shard} holds {held} above its counter {counter}"
-            );
-            return Ok(if held == version {
-                Put::Same
-            } else {
-                Put::Older(held)
-            });
+            assert!(counter >= held.counter, "{shard} holds {held} above its counter {counter}");
+            return Ok(if held == version { Put::Same } else { Put::Older(held) });
         }
         let held = Held::new(key, version, value);
         record::write_put(&mut self.group, shard, key, &held);
         self.copies.put(shard, key, held, old.map(|(_, sum)| sum));
-        self.effects.push(Effect::Applied {
-            shard,
-            key: key.clone(),
-            version,
-        });
+        self.effects.push(Effect::Applied { shard, key: key.clone(), version });
         Ok(Put::Applied)
     }
 
     /// Stages a greater counter; a lesser one changes nothing.
     pub fn raise_counter(&mut self, shard: ShardId, counter: u64) -> Result<(), EngineError> {
         self.check()?;
-        if self
-            .shard(shard)
-            .is_none_or(|state| state.max_counter < counter)
-        {
+        if self.shard(shard).is_none_or(|state| state.max_counter < counter) {
             record::write_raise(&mut self.group, shard, counter);
             self.copies.raise(shard, counter);
         }
@@ -245,10 +202,7 @@ impl Engine {
         self.check()?;
         record::write_install(&mut self.group, config, wipe);
         self.copies.install(config, wipe);
-        self.effects.push(Effect::Installed {
-            config: config.clone(),
-            wiped: wipe,
-        });
+        self.effects.push(Effect::Installed { config: config.clone(), wiped: wipe });
         Ok(())
     }
 
@@ -324,11 +278,7 @@ impl Engine {
     }
 
     fn check(&self) -> Result<(), EngineError> {
-        if self.poisoned {
-            Err(EngineError::Poisoned)
-        } else {
-            Ok(())
-        }
+        if self.poisoned { Err(EngineError::Poisoned) } else { Ok(()) }
     }
 }
 

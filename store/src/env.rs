@@ -100,54 +100,23 @@ pub trait Net: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A node opened its disk; `copies` is what it found there.
-    Opened {
-        node: NodeId,
-        copies: Vec<(ShardId, Vec<(Key, Version)>)>,
-    },
+    Opened { node: NodeId, copies: Vec<(ShardId, Vec<(Key, Version)>)> },
     /// A document's version is durable on a node.
-    Applied {
-        node: NodeId,
-        shard: ShardId,
-        key: Key,
-        version: Version,
-    },
+    Applied { node: NodeId, shard: ShardId, key: Key, version: Version },
     /// A configuration is durable on a node; `wiped` if its copy was wiped in the same step.
-    Installed {
-        node: NodeId,
-        config: ShardConfig,
-        wiped: bool,
-    },
+    Installed { node: NodeId, config: ShardConfig, wiped: bool },
     /// A node dropped its copy.
     Dropped { node: NodeId, shard: ShardId },
     /// The coordinator committed a shard's configuration.
     Committed { config: ShardConfig },
     /// The coordinator committed a migration's stage.
-    Staged {
-        migration: MigrationId,
-        shard: ShardId,
-        stage: Stage,
-        reason: Option<String>,
-    },
+    Staged { migration: MigrationId, shard: ShardId, stage: Stage, reason: Option<String> },
     /// A page or repair brought a node a document (or a newer version of it) that it lacked.
-    Repaired {
-        node: NodeId,
-        shard: ShardId,
-        key: Key,
-        version: Version,
-        purpose: Purpose,
-    },
+    Repaired { node: NodeId, shard: ShardId, key: Key, version: Version, purpose: Purpose },
     /// A joining node holds everything its source had up to `through` (`None`: to the end) when that page was read.
-    Copied {
-        node: NodeId,
-        shard: ShardId,
-        through: Option<Key>,
-    },
+    Copied { node: NodeId, shard: ShardId, through: Option<Key> },
     /// A delta pass or an anti-entropy pass has finished and is verified; `shipped` documents were lacking somewhere.
-    Reconciled {
-        shard: ShardId,
-        purpose: Purpose,
-        shipped: u64,
-    },
+    Reconciled { shard: ShardId, purpose: Purpose, shipped: u64 },
     /// Something an operator should read. Issued once per cause.
     Warned { text: String },
 }

@@ -30,14 +30,8 @@ pub enum EngineError {
     Poisoned,
     #[error("{file}: {what}; the file was not written by this store, or is damaged")]
     Corrupt { file: String, what: String },
-    #[error(
-        "{file}: format version {found}, this program reads {supported}; use the program that wrote it"
-    )]
-    Format {
-        file: String,
-        found: u32,
-        supported: u32,
-    },
+    #[error("{file}: format version {found}, this program reads {supported}; use the program that wrote it")]
+    Format { file: String, found: u32, supported: u32 },
     #[error(
         "shard {shard}: a value does not match its checksum (disk {disk}); the shard is marked damaged and does not vote"
     )]

@@ -58,22 +58,13 @@ pub struct Epoch {
 
 impl Epoch {
     /// Below every epoch that is ever committed.
-    pub const ZERO: Epoch = Epoch {
-        generation: 0,
-        n: 0,
-    };
+    pub const ZERO: Epoch = Epoch { generation: 0, n: 0 };
     /// The epoch of a new cluster's first configurations.
-    pub const FIRST: Epoch = Epoch {
-        generation: 1,
-        n: 1,
-    };
+    pub const FIRST: Epoch = Epoch { generation: 1, n: 1 };
 
     /// The epoch of the commit that follows this one.
     pub fn next(self) -> Epoch {
-        Epoch {
-            generation: self.generation,
-            n: self.n + 1,
-        }
+        Epoch { generation: self.generation, n: self.n + 1 }
     }
 }
 
@@ -106,10 +97,7 @@ pub struct Version {
 
 impl Version {
     /// Below every version that is ever issued; stands for "never written".
-    pub const ZERO: Version = Version {
-        counter: 0,
-        writer: WriterId(0),
-    };
+    pub const ZERO: Version = Version { counter: 0, writer: WriterId(0) };
 }
 
 impl fmt::Display for Version {
@@ -148,9 +136,7 @@ impl TryFrom<Arc<str>> for Key {
 
 fn check(collection: &str, id: &str) -> Result<(), KeyError> {
     if collection.is_empty() || collection.len() > MAX_COLLECTION_BYTES {
-        return Err(KeyError::CollectionLength {
-            bytes: collection.len(),
-        });
+        return Err(KeyError::CollectionLength { bytes: collection.len() });
     }
     if id.is_empty() || id.len() > MAX_ID_BYTES {
         return Err(KeyError::IdLength { bytes: id.len() });
@@ -179,9 +165,7 @@ impl Key {
     }
 
     pub fn collection(&self) -> &str {
-        self.0
-            .split_once('\0')
-            .map_or("", |(collection, _)| collection)
+        self.0.split_once('\0').map_or("", |(collection, _)| collection)
     }
 
     pub fn id(&self) -> &str {

@@ -52,10 +52,7 @@ pub enum Reason {
 impl Reason {
     /// Whether another attempt may go better.
     pub fn is_passing(self) -> bool {
-        matches!(
-            self,
-            Reason::CopyTimeout | Reason::DrainTimeout | Reason::JointTimeout
-        )
+        matches!(self, Reason::CopyTimeout | Reason::DrainTimeout | Reason::JointTimeout)
     }
 }
 
@@ -63,13 +60,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Reason::CopyTimeout => "a majority of the new replicas did not take the copy in time",
-            Reason::DrainTimeout => {
-                "a majority of the old replicas did not install Joint in time (drain_timeout)"
-            }
+            Reason::DrainTimeout => "a majority of the old replicas did not install Joint in time (drain_timeout)",
             Reason::JointTimeout => "the delta pass did not finish in time (joint_timeout)",
-            Reason::UnsafeCutover => {
-                "UnsafeCutover: anti-entropy is off and the delta pass is skipped"
-            }
+            Reason::UnsafeCutover => "UnsafeCutover: anti-entropy is off and the delta pass is skipped",
             Reason::Operator => "aborted by an operator",
         })
     }
@@ -94,10 +87,7 @@ pub struct MigrationRecord {
 impl MigrationRecord {
     /// Started, and not yet past the point where the shard is free for another migration.
     pub fn is_open(&self) -> bool {
-        matches!(
-            self.stage,
-            Stage::DualWrite | Stage::Drain | Stage::DeltaPass | Stage::Activate
-        )
+        matches!(self.stage, Stage::DualWrite | Stage::Drain | Stage::DeltaPass | Stage::Activate)
     }
 
     /// Whether it will do something more by itself.
@@ -106,11 +96,7 @@ impl MigrationRecord {
             Stage::Planned => self.attempt > 0,
             Stage::Aborted => self.will_retry(max_attempts),
             Stage::Done => false,
-            Stage::DualWrite
-            | Stage::Drain
-            | Stage::DeltaPass
-            | Stage::Activate
-            | Stage::Cleanup => true,
+            Stage::DualWrite | Stage::Drain | Stage::DeltaPass | Stage::Activate | Stage::Cleanup => true,
         }
     }
 
@@ -195,31 +181,17 @@ pub fn decide(view: &View<'_>) -> Decision {
         Stage::Aborted => {
             let rested = view.now >= progress.stage_since + timing.retry_after;
             let again = record.will_retry(timing.max_attempts) && rested && !record.paused;
-            if again {
-                try_open(view)
-            } else {
-                Decision::Wait
-            }
+            if again { try_open(view) } else { Decision::Wait }
         }
         Stage::DualWrite => copied(view),
         Stage::Drain => {
             let old = &view.config.old;
-            let drained = old
-                .iter()
-                .filter(|r| (view.installed)(r.node) >= view.config.epoch)
-                .count();
-            let needed = if mutant!("M03") {
-                0
-            } else {
-                majority(old.len())
-            };
+            let drained = old.iter().filter(|r| (view.installed)(r.node) >= view.config.epoch).count();
+            let needed = if mutant!("M03") { 0 } else { majority(old.len()) };
             if drained >= needed && !record.paused {
                 Decision::Enter(Stage::DeltaPass)
             } else if view.now >= progress.stage_since + timing.drain_timeout {
-                Decision::Abort {
-                    config: abort(view.config),
-                    reason: Reason::DrainTimeout,
-                }
+                Decision::Abort { config: abort(view.config), reason: Reason::DrainTimeout }
             } else {
                 Decision::Wait
             }
@@ -228,35 +200,22 @@ pub fn decide(view: &View<'_>) -> Decision {
             if progress.delta.is_some() && !record.paused {
                 Decision::Enter(Stage::Activate)
             } else if view.now >= progress.joint_since + timing.joint_timeout {
-                Decision::Abort {
-                    config: abort(view.config),
-                    reason: Reason::JointTimeout,
-                }
+                Decision::Abort { config: abort(view.config), reason: Reason::JointTimeout }
             } else {
                 Decision::RunDelta
             }
         }
         Stage::Activate => {
             if view.is_safe || mutant!("M36") {
-                Decision::Commit {
-                    config: activate(view.config),
-                    stage: Stage::Cleanup,
-                }
+                Decision::Commit { config: activate(view.config), stage: Stage::Cleanup }
             } else {
-                Decision::Abort {
-                    config: abort(view.config),
-                    reason: Reason::UnsafeCutover,
-                }
+                Decision::Abort { config: abort(view.config), reason: Reason::UnsafeCutover }
             }
         }
         Stage::Cleanup => {
             let superseded = view.config.form != crate::config::Form::Stable;
             let clean = view.config.old.is_empty() && view.config.leaving.is_empty();
-            if clean || superseded {
-                Decision::Enter(Stage::Done)
-            } else {
-                Decision::Wait
-            }
+            if clean || superseded { Decision::Enter(Stage::Done) } else { Decision::Wait }
         }
         Stage::Done => Decision::Wait,
     }
@@ -266,16 +225,8 @@ fn try_open(view: &View<'_>) -> Decision {
     if !view.is_safe {
         return Decision::Wait;
     }
-    match open(
-        view.config,
-        &view.record.target,
-        view.record.cutover,
-        view.disks,
-    ) {
-        Some(config) => Decision::Commit {
-            config,
-            stage: Stage::DualWrite,
-        },
+    match open(view.config, &view.record.target, view.record.cutover, view.disks) {
+        Some(config) => Decision::Commit { config, stage: Stage::DualWrite },
         None => Decision::Wait,
     }
 }
@@ -285,23 +236,14 @@ fn copied(view: &View<'_>) -> Decision {
     let (config, progress, timing) = (view.config, view.progress, view.timing);
     let joiners = config.joiners();
     let has_copy = |node: NodeId| progress.copies.get(&node).is_some_and(Copy::is_done);
-    let lacking = joiners
-        .iter()
-        .filter(|replica| !has_copy(replica.node))
-        .count();
+    let lacking = joiners.iter().filter(|replica| !has_copy(replica.node)).count();
     let holding = config.new.len() - lacking;
     let waited = view.now >= progress.stage_since + timing.copy_grace;
     let enough = lacking == 0 || (holding >= majority(config.new.len()) && waited);
     if enough && !view.record.paused {
-        Decision::Commit {
-            config: join(config),
-            stage: Stage::Drain,
-        }
+        Decision::Commit { config: join(config), stage: Stage::Drain }
     } else if view.now >= progress.stage_since + timing.copy_timeout && !view.record.paused {
-        Decision::Abort {
-            config: abort(config),
-            reason: Reason::CopyTimeout,
-        }
+        Decision::Abort { config: abort(config), reason: Reason::CopyTimeout }
     } else {
         Decision::Wait
     }

@@ -14,9 +14,7 @@ use crate::engine::{Effect, Engine, Options, Put};
 use crate::env::{Env, Event, Nanos, Peer, millis};
 use crate::error::EngineError;
 use crate::id::{Epoch, Key, NodeId, ShardId, Version};
-use crate::wire::{
-    Answer, Message, Op, PageEnd, Purpose, RequestId, Selection, Shipped, Token, decode, encode,
-};
+use crate::wire::{Answer, Message, Op, PageEnd, Purpose, RequestId, Selection, Shipped, Token, decode, encode};
 
 /// A node that fell behind asks the coordinator for a configuration at most this often per shard.
 const FETCH_EVERY: Nanos = millis(10);
@@ -100,33 +98,19 @@ impl Node {
         match message {
             Message::Batch { shard, epoch, ops } => self.batch(now, from, shard, epoch, ops),
             Message::GetConfigs => {
-                let configs = self
-                    .engine
-                    .shards()
-                    .filter_map(|(_, state)| state.config.clone())
-                    .collect();
+                let configs = self.engine.shards().filter_map(|(_, state)| state.config.clone()).collect();
                 self.answer(from, Message::Configs { configs });
                 Ok(())
             }
             Message::Ping => {
-                let pong = Message::Pong {
-                    node: self.id,
-                    disk: self.engine.disk_id(),
-                };
+                let pong = Message::Pong { node: self.id, disk: self.engine.disk_id() };
                 self.answer(from, pong);
                 Ok(())
             }
             Message::Install { config } => self.install(from, &config),
-            Message::Digest {
-                request,
-                shard,
-                epoch,
-            } => {
+            Message::Digest { request, shard, epoch } => {
                 if self.serves(now, from, request, shard, epoch) {
-                    let state = self
-                        .engine
-                        .shard(shard)
-                        .expect("a served shard has a state");
+                    let state = self.engine.shard(shard).expect("a served shard has a state");
                     let digests = Message::Digests {
                         request,
                         node: self.id,
@@ -137,22 +121,10 @@ impl Node {
                 }
                 Ok(())
             }
-            Message::List {
-                request,
-                shard,
-                epoch,
-                buckets,
-            } => {
+            Message::List { request, shard, epoch, buckets } => {
                 if self.serves(now, from, request, shard, epoch) {
                     let entries = self.engine.list(shard, &buckets)?;
-                    self.answer(
-                        from,
-                        Message::Listing {
-                            request,
-                            node: self.id,
-                            entries,
-                        },
-                    );
+                    self.answer(from, Message::Listing { request, node: self.id, entries });
                 }
                 Ok(())
             }
@@ -171,42 +143,16 @@ impl Node {
         }
         for effect in self.engine.commit()? {
             env.probe.on(match effect {
-                Effect::Applied {
-                    shard,
-                    key,
-                    version,
-                } => Event::Applied {
-                    node: self.id,
-                    shard,
-                    key,
-                    version,
-                },
-                Effect::Installed { config, wiped } => Event::Installed {
-                    node: self.id,
-                    config,
-                    wiped,
-                },
-                Effect::Dropped { shard } => Event::Dropped {
-                    node: self.id,
-                    shard,
-                },
+                Effect::Applied { shard, key, version } => Event::Applied { node: self.id, shard, key, version },
+                Effect::Installed { config, wiped } => Event::Installed { node: self.id, config, wiped },
+                Effect::Dropped { shard } => Event::Dropped { node: self.id, shard },
             });
         }
         for (shard, key, version, purpose) in self.repaired.drain(..) {
-            env.probe.on(Event::Repaired {
-                node: self.id,
-                shard,
-                key,
-                version,
-                purpose,
-            });
+            env.probe.on(Event::Repaired { node: self.id, shard, key, version, purpose });
         }
         for (shard, through) in self.copied.drain(..) {
-            env.probe.on(Event::Copied {
-                node: self.id,
-                shard,
-                through,
-            });
+            env.probe.on(Event::Copied { node: self.id, shard, through });
         }
         Ok(())
     }
@@ -222,14 +168,11 @@ impl Node {
     }
 
     fn config(&self, shard: ShardId) -> Option<&ShardConfig> {
-        self.engine
-            .shard(shard)
-            .and_then(|state| state.config.as_ref())
+        self.engine.shard(shard).and_then(|state| state.config.as_ref())
     }
 
     fn epoch(&self, shard: ShardId) -> Epoch {
-        self.config(shard)
-            .map_or(Epoch::ZERO, |config| config.epoch)
+        self.config(shard).map_or(Epoch::ZERO, |config| config.epoch)
     }
 
     /// Whether this node's copy may answer, acknowledge, and be a source: the installed configuration names it with
@@ -241,17 +184,12 @@ impl Node {
         let Some(config) = &state.config else {
             return false;
         };
-        let named = config
-            .replica(self.id)
-            .is_some_and(|replica| replica.disk == self.engine.disk_id());
+        let named = config.replica(self.id).is_some_and(|replica| replica.disk == self.engine.disk_id());
         named && !state.damaged && !config.is_recovering(self.id)
     }
 
     fn fetch(&mut self, now: Nanos, shard: ShardId) {
-        let due = self
-            .fetched_at
-            .get(&shard)
-            .is_none_or(|at| now >= at + FETCH_EVERY);
+        let due = self.fetched_at.get(&shard).is_none_or(|at| now >= at + FETCH_EVERY);
         if due {
             self.fetched_at.insert(shard, now);
             self.answer(Peer::Coordinator, Message::Fetch { shard });
@@ -262,33 +200,17 @@ impl Node {
     fn fence(&mut self, now: Nanos, shard: ShardId, epoch: Epoch) -> Option<Message> {
         let installed = self.epoch(shard);
         if epoch < installed && !mutant!("M34") {
-            let config = self
-                .config(shard)
-                .expect("an installed epoch has a configuration")
-                .clone();
+            let config = self.config(shard).expect("an installed epoch has a configuration").clone();
             return Some(Message::Stale { config });
         }
         if epoch > installed {
             self.fetch(now, shard);
             if !mutant!("M34") {
-                return Some(Message::Behind {
-                    shard,
-                    epoch: installed,
-                });
+                return Some(Message::Behind { shard, epoch: installed });
             }
         }
-        let served = self
-            .config(shard)
-            .is_some_and(|config| config.is_member(self.id))
-            && self.is_sound(shard);
-        if served {
-            None
-        } else {
-            Some(Message::Unable {
-                shard,
-                epoch: installed,
-            })
-        }
+        let served = self.config(shard).is_some_and(|config| config.is_member(self.id)) && self.is_sound(shard);
+        if served { None } else { Some(Message::Unable { shard, epoch: installed }) }
     }
 
     fn batch(
@@ -315,23 +237,13 @@ impl Node {
                 Err(error) => return Err(error),
             }
         }
-        self.answer(
-            from,
-            Message::Answers {
-                shard,
-                epoch,
-                answers,
-            },
-        );
+        self.answer(from, Message::Answers { shard, epoch, answers });
         Ok(())
     }
 
     fn operate(&mut self, shard: ShardId, op: Op) -> Result<Option<Answer>, EngineError> {
         let config = self.config(shard).expect("the fence found a configuration");
-        let votes = config
-            .groups()
-            .flatten()
-            .any(|replica| replica.node == self.id);
+        let votes = config.groups().flatten().any(|replica| replica.node == self.id);
         let barrier = config.gc_barrier;
         Ok(match op {
             Op::Counter if votes => {
@@ -341,24 +253,13 @@ impl Node {
             Op::Read { key } if votes => {
                 let stored = self.engine.get(shard, &key)?;
                 Some(match stored {
-                    Some(stored) => Answer::Read {
-                        version: stored.version,
-                        value: stored.value,
-                    },
-                    None => Answer::Read {
-                        version: Version::ZERO,
-                        value: None,
-                    },
+                    Some(stored) => Answer::Read { version: stored.version, value: stored.value },
+                    None => Answer::Read { version: Version::ZERO, value: None },
                 })
             }
             // A joining node under DualWrite has no vote: nobody may read from it.
             Op::Counter | Op::Read { .. } => None,
-            Op::Write {
-                key,
-                version,
-                chosen_at,
-                value,
-            } => {
+            Op::Write { key, version, chosen_at, value } => {
                 if chosen_at < barrier {
                     let held = self.engine.get(shard, &key)?;
                     if held.is_none_or(|held| held.version < version) {
@@ -376,69 +277,36 @@ impl Node {
     fn install(&mut self, from: Peer, config: &ShardConfig) -> Result<(), EngineError> {
         let shard = config.shard;
         if from == Peer::Coordinator && config.epoch > self.epoch(shard) {
-            let held = self
-                .config(shard)
-                .and_then(|config| config.replica(self.id))
-                .map(|r| r.session);
+            let held = self.config(shard).and_then(|config| config.replica(self.id)).map(|r| r.session);
             let named = config.replica(self.id).map(|replica| replica.session);
             let wipe = named.is_some() && named != held;
             self.engine.install(config, wipe)?;
         }
-        let installed = Message::Installed {
-            node: self.id,
-            disk: self.engine.disk_id(),
-            shard,
-            epoch: self.epoch(shard),
-        };
+        let installed =
+            Message::Installed { node: self.id, disk: self.engine.disk_id(), shard, epoch: self.epoch(shard) };
         self.answer(from, installed);
         Ok(())
     }
 
     /// The fence of the coordinator's reads: exactly this epoch, from a copy that may be a source.
-    fn serves(
-        &mut self,
-        now: Nanos,
-        from: Peer,
-        request: RequestId,
-        shard: ShardId,
-        epoch: Epoch,
-    ) -> bool {
+    fn serves(&mut self, now: Nanos, from: Peer, request: RequestId, shard: ShardId, epoch: Epoch) -> bool {
         let installed = self.epoch(shard);
         if installed < epoch {
             self.fetch(now, shard);
         }
         let why = if installed != epoch {
-            format!(
-                "{} has installed epoch {installed} of {shard}, not {epoch}",
-                self.id
-            )
+            format!("{} has installed epoch {installed} of {shard}, not {epoch}", self.id)
         } else if !self.is_sound(shard) {
             format!("{} has no sound copy of {shard}", self.id)
         } else {
             return true;
         };
-        self.answer(
-            from,
-            Message::Unserved {
-                request,
-                node: self.id,
-                why,
-            },
-        );
+        self.answer(from, Message::Unserved { request, node: self.id, why });
         false
     }
 
     fn ship(&mut self, now: Nanos, from: Peer, ship: Message) -> Result<(), EngineError> {
-        let Message::Ship {
-            request,
-            shard,
-            epoch,
-            purpose,
-            selection,
-            to,
-            raise_to,
-        } = ship
-        else {
+        let Message::Ship { request, shard, epoch, purpose, selection, to, raise_to } = ship else {
             unreachable!("the caller matched a Ship");
         };
         if !self.serves(now, from, request, shard, epoch) {
@@ -446,22 +314,13 @@ impl Node {
         }
         let (documents, end) = match selection {
             Selection::Page { after, documents } => {
-                let page =
-                    self.engine
-                        .page(shard, after.as_ref(), documents as usize, PAGE_BYTES)?;
+                let page = self.engine.page(shard, after.as_ref(), documents as usize, PAGE_BYTES)?;
                 let last = page.documents.last().map(|(key, _)| key.clone()).or(after);
-                let end = PageEnd {
-                    last,
-                    more: page.more,
-                };
+                let end = PageEnd { last, more: page.more };
                 let documents = page
                     .documents
                     .into_iter()
-                    .map(|(key, stored)| Shipped {
-                        key,
-                        version: stored.version,
-                        value: stored.value,
-                    })
+                    .map(|(key, stored)| Shipped { key, version: stored.version, value: stored.value })
                     .collect();
                 (documents, Some(end))
             }
@@ -469,44 +328,21 @@ impl Node {
                 let mut documents = Vec::with_capacity(keys.len());
                 for key in keys {
                     if let Some(stored) = self.engine.get(shard, &key)? {
-                        documents.push(Shipped {
-                            key,
-                            version: stored.version,
-                            value: stored.value,
-                        });
+                        documents.push(Shipped { key, version: stored.version, value: stored.value });
                     }
                 }
                 (documents, None)
             }
         };
         let session = to.session;
-        let repair = Message::Repair {
-            request,
-            shard,
-            epoch,
-            session,
-            purpose,
-            documents,
-            raise_to,
-            end,
-        };
+        let repair = Message::Repair { request, shard, epoch, session, purpose, documents, raise_to, end };
         self.answer(Peer::Node(to.node), repair);
         Ok(())
     }
 
     /// Merges shipped documents into this copy, if they are meant for this session of it.
     fn repair(&mut self, repair: Message) -> Result<(), EngineError> {
-        let Message::Repair {
-            request,
-            shard,
-            epoch,
-            session,
-            purpose,
-            documents,
-            raise_to,
-            end,
-        } = repair
-        else {
+        let Message::Repair { request, shard, epoch, session, purpose, documents, raise_to, end } = repair else {
             unreachable!("the caller matched a Repair");
         };
         let disk = self.engine.disk_id();
@@ -523,23 +359,11 @@ impl Node {
         let damaged = self.engine.shard(shard).is_some_and(|state| state.damaged);
         if let Some(why) = refusal.or(damaged.then_some("damaged copy")) {
             let why = format!("{} refused a repair of {shard}: {why}", self.id);
-            self.answer(
-                Peer::Coordinator,
-                Message::Unserved {
-                    request,
-                    node: self.id,
-                    why,
-                },
-            );
+            self.answer(Peer::Coordinator, Message::Unserved { request, node: self.id, why });
             return Ok(());
         }
         let mut applied = 0;
-        for Shipped {
-            key,
-            version,
-            value,
-        } in documents
-        {
+        for Shipped { key, version, value } in documents {
             let put = self.engine.put(shard, &key, version, value)?;
             if matches!(put, Put::Applied) {
                 applied += 1;
@@ -548,57 +372,28 @@ impl Node {
         }
         self.engine.raise_counter(shard, raise_to)?;
         if let (Purpose::Copy, Some(end)) = (purpose, &end) {
-            self.copied
-                .push((shard, if end.more { end.last.clone() } else { None }));
+            self.copied.push((shard, if end.more { end.last.clone() } else { None }));
         }
-        let max_counter = self
-            .engine
-            .shard(shard)
-            .map_or(0, |state| state.max_counter);
-        let repaired = Message::Repaired {
-            request,
-            node: self.id,
-            applied,
-            max_counter,
-            end,
-        };
+        let max_counter = self.engine.shard(shard).map_or(0, |state| state.max_counter);
+        let repaired = Message::Repaired { request, node: self.id, applied, max_counter, end };
         self.answer(Peer::Coordinator, repaired);
         Ok(())
     }
 
     /// Drops an ex-owner's copy and keeps the configuration, unless the node is (again) a member.
-    fn drop_copy(
-        &mut self,
-        now: Nanos,
-        from: Peer,
-        shard: ShardId,
-        epoch: Epoch,
-    ) -> Result<(), EngineError> {
+    fn drop_copy(&mut self, now: Nanos, from: Peer, shard: ShardId, epoch: Epoch) -> Result<(), EngineError> {
         let installed = self.epoch(shard);
         if installed < epoch {
             self.fetch(now, shard);
         }
-        let member = self
-            .config(shard)
-            .is_some_and(|config| config.is_member(self.id));
+        let member = self.config(shard).is_some_and(|config| config.is_member(self.id));
         if installed != epoch || member {
             return Ok(());
         }
-        if self
-            .engine
-            .shard(shard)
-            .is_some_and(|state| state.documents > 0 || state.max_counter > 0)
-        {
+        if self.engine.shard(shard).is_some_and(|state| state.documents > 0 || state.max_counter > 0) {
             self.engine.drop_copy(shard)?;
         }
-        self.answer(
-            from,
-            Message::Dropped {
-                node: self.id,
-                shard,
-                epoch,
-            },
-        );
+        self.answer(from, Message::Dropped { node: self.id, shard, epoch });
         Ok(())
     }
 }

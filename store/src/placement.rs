@@ -25,10 +25,7 @@ mod tests {
         for shard in (0..600).map(ShardId) {
             let (old, new) = (place(shard, &before, 3), place(shard, &after, 3));
             let joined: Vec<&NodeId> = new.iter().filter(|node| !old.contains(node)).collect();
-            assert!(
-                joined.iter().all(|node| **node == NodeId(6)),
-                "{shard}: {old:?} -> {new:?}"
-            );
+            assert!(joined.iter().all(|node| **node == NodeId(6)), "{shard}: {old:?} -> {new:?}");
             moved += joined.len();
         }
         // A sixth node takes about a sixth of the 1,800 copies.

@@ -51,11 +51,7 @@ pub struct Timing {
 
 impl Default for Timing {
     fn default() -> Timing {
-        Timing {
-            resend: millis(20),
-            grace: millis(60),
-            patience: millis(400),
-        }
+        Timing { resend: millis(20), grace: millis(60), patience: millis(400) }
     }
 }
 
@@ -162,29 +158,18 @@ impl Reconcile {
             // The question stays open and is asked again.
             _ => return,
         };
-        let expected = self
-            .asks
-            .get(&n)
-            .is_some_and(|ask| ask.target.unwrap_or(ask.to) == node);
+        let expected = self.asks.get(&n).is_some_and(|ask| ask.target.unwrap_or(ask.to) == node);
         if !expected {
             return;
         }
         match answer {
-            Message::Digests {
-                buckets,
-                max_counter,
-                ..
-            } => {
+            Message::Digests { buckets, max_counter, .. } => {
                 self.digests.insert(node, (buckets, max_counter));
             }
             Message::Listing { entries, .. } => {
                 self.lists.insert(node, entries.into_iter().collect());
             }
-            Message::Repaired {
-                applied,
-                max_counter,
-                ..
-            } => {
+            Message::Repaired { applied, max_counter, .. } => {
                 if max_counter < self.required_counter {
                     return;
                 }
@@ -217,23 +202,10 @@ impl Reconcile {
         if self.phase == Phase::Done {
             return Nanos::MAX;
         }
-        let resend = self
-            .asks
-            .values()
-            .map(|ask| ask.sent_at + self.timing.resend);
-        let turns = [
-            self.timing.grace,
-            self.timing.patience / 2,
-            self.timing.patience,
-        ];
-        let turns = turns
-            .into_iter()
-            .map(|after| self.since + after)
-            .filter(|turn| *turn > self.ticked_at);
-        resend
-            .chain(turns)
-            .min()
-            .unwrap_or(self.ticked_at + self.timing.resend)
+        let resend = self.asks.values().map(|ask| ask.sent_at + self.timing.resend);
+        let turns = [self.timing.grace, self.timing.patience / 2, self.timing.patience];
+        let turns = turns.into_iter().map(|after| self.since + after).filter(|turn| *turn > self.ticked_at);
+        resend.chain(turns).min().unwrap_or(self.ticked_at + self.timing.resend)
     }
 
     /// What is to be sent now.
@@ -246,11 +218,7 @@ impl Reconcile {
         self.digests.clear();
         let (shard, epoch) = (self.spec.shard, self.spec.epoch);
         for node in self.everyone() {
-            self.ask(now, node, None, |request| Message::Digest {
-                request,
-                shard,
-                epoch,
-            });
+            self.ask(now, node, None, |request| Message::Digest { request, shard, epoch });
         }
     }
 
@@ -264,35 +232,15 @@ impl Reconcile {
 
     /// Sources and targets, each once.
     fn everyone(&self) -> BTreeSet<NodeId> {
-        self.spec
-            .sources
-            .iter()
-            .flatten()
-            .chain(&self.spec.targets)
-            .map(|replica| replica.node)
-            .collect()
+        self.spec.sources.iter().flatten().chain(&self.spec.targets).map(|replica| replica.node).collect()
     }
 
-    fn ask(
-        &mut self,
-        now: Nanos,
-        to: NodeId,
-        target: Option<NodeId>,
-        message: impl FnOnce(RequestId) -> Message,
-    ) {
+    fn ask(&mut self, now: Nanos, to: NodeId, target: Option<NodeId>, message: impl FnOnce(RequestId) -> Message) {
         let n = self.next_request;
         self.next_request += 1;
         let message = message(RequestId { job: self.job, n });
         self.sends.push((to, message.clone()));
-        self.asks.insert(
-            n,
-            Ask {
-                to,
-                target,
-                message,
-                sent_at: now,
-            },
-        );
+        self.asks.insert(n, Ask { to, target, message, sent_at: now });
     }
 
     fn advance(&mut self, now: Nanos) {
@@ -318,14 +266,8 @@ impl Reconcile {
                 }
             }
             Phase::Verify => {
-                let answered = self
-                    .live
-                    .iter()
-                    .filter(|node| self.lists.contains_key(node))
-                    .count();
-                if self.asks.is_empty()
-                    || (straggling && answered >= majority(self.spec.targets.len()))
-                {
+                let answered = self.live.iter().filter(|node| self.lists.contains_key(node)).count();
+                if self.asks.is_empty() || (straggling && answered >= majority(self.spec.targets.len())) {
                     self.judge(now);
                 }
             }
@@ -335,18 +277,9 @@ impl Reconcile {
 
     /// Whether a majority of each source group and of the targets has answered with digests.
     fn has_quorums(&self) -> bool {
-        let answered = |group: &[Replica]| {
-            group
-                .iter()
-                .filter(|r| self.digests.contains_key(&r.node))
-                .count()
-        };
+        let answered = |group: &[Replica]| group.iter().filter(|r| self.digests.contains_key(&r.node)).count();
         let sources = self.spec.sources.iter().all(|group| {
-            let needed = if mutant!("M05") {
-                1
-            } else {
-                majority(group.len())
-            };
+            let needed = if mutant!("M05") { 1 } else { majority(group.len()) };
             answered(group) >= needed
         });
         sources && answered(&self.spec.targets) >= majority(self.spec.targets.len())
@@ -364,24 +297,10 @@ impl Reconcile {
         if mutant!("M05") {
             self.readers = self.readers.iter().take(1).copied().collect();
         }
-        self.live = self
-            .spec
-            .targets
-            .iter()
-            .map(|r| r.node)
-            .filter(|node| self.digests.contains_key(node))
-            .collect();
-        self.required_counter = self
-            .readers
-            .iter()
-            .map(|node| self.digests[node].1)
-            .max()
-            .expect("a majority answered");
-        self.buckets = if self.spec.counters_only {
-            Vec::new()
-        } else {
-            self.differing()
-        };
+        self.live = self.spec.targets.iter().map(|r| r.node).filter(|node| self.digests.contains_key(node)).collect();
+        self.required_counter =
+            self.readers.iter().map(|node| self.digests[node].1).max().expect("a majority answered");
+        self.buckets = if self.spec.counters_only { Vec::new() } else { self.differing() };
         self.report.differing = self.report.differing.max(self.buckets.len());
         if self.buckets.is_empty() {
             self.reading.clear();
@@ -397,12 +316,7 @@ impl Reconcile {
         let (shard, epoch) = (self.spec.shard, self.spec.epoch);
         for &node in nodes {
             let buckets = self.buckets.clone();
-            self.ask(now, node, None, |request| Message::List {
-                request,
-                shard,
-                epoch,
-                buckets,
-            });
+            self.ask(now, node, None, |request| Message::List { request, shard, epoch, buckets });
         }
     }
 
@@ -452,11 +366,7 @@ impl Reconcile {
             .live
             .iter()
             .copied()
-            .filter(|node| {
-                self.lists
-                    .get(node)
-                    .is_some_and(|list| plan::holds(list, &self.reading))
-            })
+            .filter(|node| self.lists.get(node).is_some_and(|list| plan::holds(list, &self.reading)))
             .collect();
         if verified.len() >= majority(self.spec.targets.len()) {
             self.report.verified = verified;

@@ -43,10 +43,7 @@ impl Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Durable on a quorum. For a get, `value` is what was read (`None`: absent); otherwise what was written.
-    Ok {
-        version: Version,
-        value: Option<Value>,
-    },
+    Ok { version: Version, value: Option<Value> },
     /// Certainly not applied: no write was ever sent.
     Rejected,
     /// It may or may not be applied, now or later.
@@ -71,10 +68,7 @@ pub struct Timing {
 
 impl Default for Timing {
     fn default() -> Timing {
-        Timing {
-            resend: millis(30),
-            give_up: millis(1_000),
-        }
+        Timing { resend: millis(30), give_up: millis(1_000) }
     }
 }
 
@@ -137,9 +131,7 @@ impl Router {
                 }
             }
             Message::Stale { config } => self.learn(now, config),
-            Message::Configs { configs } => configs
-                .into_iter()
-                .for_each(|config| self.learn(now, config)),
+            Message::Configs { configs } => configs.into_iter().for_each(|config| self.learn(now, config)),
             // Behind and Unable: the node is catching up or cannot help; it is asked again in a while.
             _ => {}
         }
@@ -169,20 +161,13 @@ impl Router {
 
     /// When [`Router::tick`] is due next.
     pub fn deadline(&self) -> Nanos {
-        self.operations
-            .values()
-            .map(|op| op.deadline.min(op.resend_at))
-            .min()
-            .unwrap_or(Nanos::MAX)
+        self.operations.values().map(|op| op.deadline.min(op.resend_at)).min().unwrap_or(Nanos::MAX)
     }
 
     /// What is to be sent now, batched per node, shard and epoch.
     pub fn drain_sends(&mut self) -> Vec<(NodeId, Message)> {
-        let mut sends: Vec<(NodeId, Message)> = self
-            .questions
-            .drain(..)
-            .map(|node| (node, Message::GetConfigs))
-            .collect();
+        let mut sends: Vec<(NodeId, Message)> =
+            self.questions.drain(..).map(|node| (node, Message::GetConfigs)).collect();
         for ((node, shard, epoch), ops) in std::mem::take(&mut self.outbox) {
             sends.push((node, Message::Batch { shard, epoch, ops }));
         }
@@ -208,11 +193,7 @@ impl Router {
     fn learn(&mut self, now: Nanos, config: ShardConfig) {
         let shard = config.shard;
         self.shard_count = Some(config.shard_count);
-        if self
-            .configs
-            .get(&shard)
-            .is_some_and(|known| known.epoch >= config.epoch)
-        {
+        if self.configs.get(&shard).is_some_and(|known| known.epoch >= config.epoch) {
             return;
         }
         let epoch = config.epoch;
@@ -220,9 +201,7 @@ impl Router {
         let behind: Vec<u64> = self
             .operations
             .iter()
-            .filter(|(_, op)| {
-                op.phase == Phase::Locate || (op.shard == Some(shard) && op.epoch < epoch)
-            })
+            .filter(|(_, op)| op.phase == Phase::Locate || (op.shard == Some(shard) && op.epoch < epoch))
             .map(|(&id, _)| id)
             .collect();
         for id in behind {
@@ -234,9 +213,7 @@ impl Router {
     fn begin(&mut self, now: Nanos, id: u64) {
         let operation = self.operations.get_mut(&id).expect("a pending operation");
         operation.resend_at = now + self.timing.resend;
-        let shard = self
-            .shard_count
-            .map(|count| operation.request.key().shard(count));
+        let shard = self.shard_count.map(|count| operation.request.key().shard(count));
         operation.shard = shard;
         match shard.and_then(|shard| self.configs.get(&shard)) {
             Some(config) => {
@@ -254,9 +231,7 @@ impl Router {
     }
 
     fn ask_for_configs(&mut self, now: Nanos) {
-        let due = self
-            .asked_configs_at
-            .is_none_or(|at| now >= at + self.timing.resend);
+        let due = self.asked_configs_at.is_none_or(|at| now >= at + self.timing.resend);
         if due {
             self.asked_configs_at = Some(now);
             self.questions.extend(&self.nodes);
@@ -269,22 +244,12 @@ impl Router {
         let shard = operation.shard.expect("a located operation has a shard");
         let config = &self.configs[&shard];
         debug_assert_eq!(operation.epoch, config.epoch);
-        let nodes = if operation.is_writing() {
-            config.writers_to()
-        } else {
-            config.voters()
-        };
-        let token = Token {
-            operation: id,
-            attempt: operation.attempt,
-        };
+        let nodes = if operation.is_writing() { config.writers_to() } else { config.voters() };
+        let token = Token { operation: id, attempt: operation.attempt };
         let op = operation.question();
         for node in nodes {
             if !operation.has_answered(node) {
-                self.outbox
-                    .entry((node, shard, operation.epoch))
-                    .or_default()
-                    .push((token, op.clone()));
+                self.outbox.entry((node, shard, operation.epoch)).or_default().push((token, op.clone()));
             }
         }
     }
@@ -309,22 +274,15 @@ impl Router {
                 operation.refused = false;
                 self.begin(now, token.operation);
             } else {
-                let operation = self
-                    .operations
-                    .remove(&token.operation)
-                    .expect("found above");
-                self.done
-                    .push((OperationId(token.operation), operation.give_up()));
+                let operation = self.operations.remove(&token.operation).expect("found above");
+                self.done.push((OperationId(token.operation), operation.give_up()));
             }
             return;
         }
         let config = &self.configs[&shard];
         let quorum = if mutant!("M11") && operation.is_writing() {
             let group = config.groups().next().expect("every form has a group");
-            let count = group
-                .iter()
-                .filter(|replica| operation.has_answered(replica.node))
-                .count();
+            let count = group.iter().filter(|replica| operation.has_answered(replica.node)).count();
             count >= crate::config::majority(group.len())
         } else {
             config.is_quorum(|node| operation.has_answered(node))
@@ -343,10 +301,7 @@ impl Router {
                 let known = if mutant!("M41") { 0 } else { self.issued };
                 let counter = 1 + greatest.max(known);
                 self.issued = counter;
-                operation.choose(Version {
-                    counter,
-                    writer: self.writer,
-                });
+                operation.choose(Version { counter, writer: self.writer });
                 self.begin(now, id);
             }
             Phase::Read => {

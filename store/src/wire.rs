@@ -287,10 +287,8 @@ pub enum Message {
 
 type Encoding = Configuration<LittleEndian, Fixint, Limit<MAX_FRAME_BYTES>>;
 
-const ENCODING: Encoding = config::standard()
-    .with_little_endian()
-    .with_fixed_int_encoding()
-    .with_limit::<MAX_FRAME_BYTES>();
+const ENCODING: Encoding =
+    config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<MAX_FRAME_BYTES>();
 
 /// The frame of a message.
 pub fn encode(message: &Message) -> Vec<u8> {
@@ -303,18 +301,12 @@ pub fn encode(message: &Message) -> Vec<u8> {
 /// Reads a frame. Bytes that are no message of this version are an error that says why.
 pub fn decode(frame: &[u8]) -> Result<Message, WireError> {
     if frame.len() > MAX_FRAME_BYTES {
-        return Err(WireError::TooLong {
-            bytes: frame.len(),
-            limit: MAX_FRAME_BYTES,
-        });
+        return Err(WireError::TooLong { bytes: frame.len(), limit: MAX_FRAME_BYTES });
     }
     match frame.split_first() {
         None => Err(WireError::Decode("empty frame".to_owned())),
         Some((&WIRE_VERSION, body)) => read_all(body),
-        Some((&found, _)) => Err(WireError::Version {
-            found,
-            supported: WIRE_VERSION,
-        }),
+        Some((&found, _)) => Err(WireError::Version { found, supported: WIRE_VERSION }),
     }
 }
 
@@ -354,21 +346,12 @@ mod tests {
     fn write(value: Option<Value>) -> Message {
         Message::Batch {
             shard: ShardId(3),
-            epoch: Epoch {
-                generation: 1,
-                n: 7,
-            },
+            epoch: Epoch { generation: 1, n: 7 },
             ops: vec![(
-                Token {
-                    operation: 9,
-                    attempt: 2,
-                },
+                Token { operation: 9, attempt: 2 },
                 Op::Write {
                     key: Key::new("movies", "7").unwrap(),
-                    version: Version {
-                        counter: 5,
-                        writer: WriterId(6),
-                    },
+                    version: Version { counter: 5, writer: WriterId(6) },
                     chosen_at: Epoch::FIRST,
                     value,
                 },
@@ -378,11 +361,7 @@ mod tests {
 
     #[test]
     fn a_message_survives_the_wire() {
-        for message in [
-            write(Some(Value::from(&b"body"[..]))),
-            write(None),
-            Message::GetConfigs,
-        ] {
+        for message in [write(Some(Value::from(&b"body"[..]))), write(None), Message::GetConfigs] {
             assert_eq!(decode(&encode(&message)), Ok(message));
         }
     }
@@ -390,35 +369,20 @@ mod tests {
     /// The bytes are a format: a change here is a new wire version.
     #[test]
     fn golden_bytes() {
-        let hex: String = encode(&Message::Behind {
-            shard: ShardId(3),
-            epoch: Epoch {
-                generation: 1,
-                n: 7,
-            },
-        })
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+        let hex: String = encode(&Message::Behind { shard: ShardId(3), epoch: Epoch { generation: 1, n: 7 } })
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         assert_eq!(hex, "010300000003000000010000000700000000000000");
     }
 
     #[test]
     fn foreign_frames_are_named() {
-        assert_eq!(
-            decode(&[9, 1, 2]),
-            Err(WireError::Version {
-                found: 9,
-                supported: WIRE_VERSION
-            })
-        );
+        assert_eq!(decode(&[9, 1, 2]), Err(WireError::Version { found: 9, supported: WIRE_VERSION }));
         let mut frame = encode(&Message::Ping);
         frame.push(0);
         assert_eq!(decode(&frame), Err(WireError::Trailing(1)));
-        assert!(matches!(
-            decode(b"\x01GET / HTTP/1.1\r\n\r\n"),
-            Err(WireError::Decode(_))
-        ));
+        assert!(matches!(decode(b"\x01GET / HTTP/1.1\r\n\r\n"), Err(WireError::Decode(_))));
         assert!(matches!(decode(&[]), Err(WireError::Decode(_))));
     }
 

@@ -26,9 +26,7 @@ impl Coordinator {
             .configs
             .values()
             .map(|config| &config.value)
-            .filter(|config| {
-                config.form == Form::Stable && config.old.is_empty() && !config.leaving.is_empty()
-            })
+            .filter(|config| config.form == Form::Stable && config.old.is_empty() && !config.leaving.is_empty())
             .map(|config| config.shard)
             .collect();
         for shard in ready {
@@ -40,24 +38,11 @@ impl Coordinator {
                 self.commit(now, &[], vec![Record::Shard(next)])?;
                 continue;
             }
-            if cleanup
-                .sent_at
-                .is_none_or(|at| now >= at + self.options.resend)
-            {
+            if cleanup.sent_at.is_none_or(|at| now >= at + self.options.resend) {
                 cleanup.sent_at = Some(now);
                 let confirmed = cleanup.confirmed.clone();
-                for replica in config
-                    .leaving
-                    .iter()
-                    .filter(|replica| !confirmed.contains(&replica.node))
-                {
-                    self.send(
-                        Peer::Node(replica.node),
-                        Message::Drop {
-                            shard,
-                            epoch: config.epoch,
-                        },
-                    );
+                for replica in config.leaving.iter().filter(|replica| !confirmed.contains(&replica.node)) {
+                    self.send(Peer::Node(replica.node), Message::Drop { shard, epoch: config.epoch });
                 }
             }
         }
@@ -69,11 +54,7 @@ impl Coordinator {
         let Some(config) = self.configs.get(&shard) else {
             return;
         };
-        let leaves = config
-            .value
-            .leaving
-            .iter()
-            .any(|replica| replica.node == node);
+        let leaves = config.value.leaving.iter().any(|replica| replica.node == node);
         if epoch != config.value.epoch || !leaves {
             return;
         }

@@ -10,10 +10,7 @@ use crate::migration::{self, MigrationRecord, Reason, Stage};
 use crate::wire::{Command, MigrationStatus, Reply};
 
 fn refuse(code: &str, text: impl Into<String>) -> Reply {
-    Reply::Refused {
-        code: code.to_owned(),
-        text: text.into(),
-    }
+    Reply::Refused { code: code.to_owned(), text: text.into() }
 }
 
 impl Coordinator {
@@ -23,18 +20,10 @@ impl Coordinator {
             return Ok(self.status());
         }
         if self.cluster.is_none() {
-            return Ok(refuse(
-                "NotReady",
-                "the cluster has not been created yet; ask again when its nodes are up",
-            ));
+            return Ok(refuse("NotReady", "the cluster has not been created yet; ask again when its nodes are up"));
         }
         match command {
-            Command::Plan {
-                id,
-                shard,
-                target,
-                cutover,
-            } => self.plan(now, id, shard, target, cutover),
+            Command::Plan { id, shard, target, cutover } => self.plan(now, id, shard, target, cutover),
             Command::Start { id } => self.start(now, id),
             Command::Pause { id } => self.set_paused(now, id, true),
             Command::Resume { id } => self.set_paused(now, id, false),
@@ -54,20 +43,9 @@ impl Coordinator {
         };
         Reply::Status {
             ready: self.cluster.is_some(),
-            anti_entropy: self
-                .cluster
-                .as_ref()
-                .is_some_and(|cluster| cluster.value.anti_entropy.enabled),
-            configs: self
-                .configs
-                .values()
-                .map(|config| config.value.clone())
-                .collect(),
-            migrations: self
-                .migrations
-                .values()
-                .map(|record| status(&record.value))
-                .collect(),
+            anti_entropy: self.cluster.as_ref().is_some_and(|cluster| cluster.value.anti_entropy.enabled),
+            configs: self.configs.values().map(|config| config.value.clone()).collect(),
+            migrations: self.migrations.values().map(|record| status(&record.value)).collect(),
         }
     }
 
@@ -80,15 +58,9 @@ impl Coordinator {
         cutover: Cutover,
     ) -> Result<Reply, RecordsError> {
         if let Some(known) = self.migrations.get(&id) {
-            let same = known.value.shard == shard
-                && known.value.target == target
-                && known.value.cutover == cutover;
+            let same = known.value.shard == shard && known.value.target == target && known.value.cutover == cutover;
             let text = format!("migration {id} exists and is another one; choose another id");
-            return Ok(if same {
-                Reply::Done
-            } else {
-                refuse("Exists", text)
-            });
+            return Ok(if same { Reply::Done } else { refuse("Exists", text) });
         }
         let cluster = &self.cluster.as_ref().expect("checked by the caller").value;
         if let Some(reply) = self.refuse_target(cluster, shard, &target) {
@@ -111,24 +83,13 @@ impl Coordinator {
         Ok(Reply::Done)
     }
 
-    fn refuse_target(
-        &self,
-        cluster: &ClusterRecord,
-        shard: ShardId,
-        target: &[NodeId],
-    ) -> Option<Reply> {
+    fn refuse_target(&self, cluster: &ClusterRecord, shard: ShardId, target: &[NodeId]) -> Option<Reply> {
         let Some(config) = self.configs.get(&shard) else {
-            let text = format!(
-                "there is no shard {shard}; this cluster has {}",
-                cluster.shard_count
-            );
+            let text = format!("there is no shard {shard}; this cluster has {}", cluster.shard_count);
             return Some(refuse("NoSuchShard", text));
         };
         if let Some(node) = target.iter().find(|node| !cluster.nodes.contains_key(node)) {
-            return Some(refuse(
-                "NoSuchNode",
-                format!("{node} is not a node of this cluster; add it first"),
-            ));
+            return Some(refuse("NoSuchNode", format!("{node} is not a node of this cluster; add it first")));
         }
         let mut distinct = target.to_vec();
         distinct.sort();
@@ -137,12 +98,7 @@ impl Coordinator {
             let text = format!("a target names {} different nodes", cluster.replication);
             return Some(refuse("BadTarget", text));
         }
-        let mut present: Vec<NodeId> = config
-            .value
-            .new
-            .iter()
-            .map(|replica| replica.node)
-            .collect();
+        let mut present: Vec<NodeId> = config.value.new.iter().map(|replica| replica.node).collect();
         present.sort();
         if present == distinct && config.value.form == Form::Stable {
             return Some(refuse("BadTarget", format!("{shard} is already there")));
@@ -150,21 +106,17 @@ impl Coordinator {
         let max = self.options.migration.max_attempts;
         let busy = self.migrations.values().find(|other| {
             let other = &other.value;
-            let waits = other.stage == Stage::Planned
-                || other.is_unfinished(max) && other.stage != Stage::Cleanup;
+            let waits = other.stage == Stage::Planned || other.is_unfinished(max) && other.stage != Stage::Cleanup;
             other.shard == shard && waits
         });
         if let Some(other) = busy {
-            let text = format!(
-                "{shard} is already being moved by migration {}; wait for it or abort it",
-                other.value.id
-            );
+            let text =
+                format!("{shard} is already being moved by migration {}; wait for it or abort it", other.value.id);
             return Some(refuse("Busy", text));
         }
         if config.value.gate_unmet() {
-            let text = format!(
-                "{shard} waits for a clean anti-entropy pass after a skipped delta pass; try again then"
-            );
+            let text =
+                format!("{shard} waits for a clean anti-entropy pass after a skipped delta pass; try again then");
             return Some(refuse("CleanupGate", text));
         }
         None
@@ -172,71 +124,42 @@ impl Coordinator {
 
     fn start(&mut self, now: Nanos, id: MigrationId) -> Result<Reply, RecordsError> {
         let Some(record) = self.migrations.get(&id).map(|record| record.value.clone()) else {
-            return Ok(refuse(
-                "NoSuchMigration",
-                format!("there is no migration {id}; plan it first"),
-            ));
+            return Ok(refuse("NoSuchMigration", format!("there is no migration {id}; plan it first")));
         };
         if record.attempt > 0 {
             return Ok(Reply::Done);
         }
         match self.judge(record.cutover) {
             Verdict::Refused => return Ok(refuse(UNSAFE_CUTOVER, UNSAFE_CUTOVER_TEXT)),
-            Verdict::Warned(text) => {
-                self.warn(format!("migration {id} of {}: {text}", record.shard))
-            }
+            Verdict::Warned(text) => self.warn(format!("migration {id} of {}: {text}", record.shard)),
             Verdict::Allowed => {}
         }
-        let record = MigrationRecord {
-            attempt: 1,
-            ..record
-        };
+        let record = MigrationRecord { attempt: 1, ..record };
         self.commit(now, &[RecordKey::Cluster], vec![Record::Migration(record)])?;
         Ok(Reply::Done)
     }
 
-    fn set_paused(
-        &mut self,
-        now: Nanos,
-        id: MigrationId,
-        paused: bool,
-    ) -> Result<Reply, RecordsError> {
+    fn set_paused(&mut self, now: Nanos, id: MigrationId, paused: bool) -> Result<Reply, RecordsError> {
         let Some(record) = self.migrations.get(&id).map(|record| record.value.clone()) else {
-            return Ok(refuse(
-                "NoSuchMigration",
-                format!("there is no migration {id}"),
-            ));
+            return Ok(refuse("NoSuchMigration", format!("there is no migration {id}")));
         };
         if record.paused != paused {
-            self.commit(
-                now,
-                &[],
-                vec![Record::Migration(MigrationRecord { paused, ..record })],
-            )?;
+            self.commit(now, &[], vec![Record::Migration(MigrationRecord { paused, ..record })])?;
         }
         Ok(Reply::Done)
     }
 
     fn abort(&mut self, now: Nanos, id: MigrationId) -> Result<Reply, RecordsError> {
         let Some(record) = self.migrations.get(&id).map(|record| record.value.clone()) else {
-            return Ok(refuse(
-                "NoSuchMigration",
-                format!("there is no migration {id}"),
-            ));
+            return Ok(refuse("NoSuchMigration", format!("there is no migration {id}")));
         };
         let was_open = record.is_open();
         let shard = record.shard;
-        let aborted = MigrationRecord {
-            stage: Stage::Aborted,
-            reason: Some(Reason::Operator),
-            ..record
-        };
+        let aborted = MigrationRecord { stage: Stage::Aborted, reason: Some(Reason::Operator), ..record };
         match aborted_from(&self.migrations[&id].value) {
             Abortable::Already => Ok(Reply::Done),
             Abortable::TooLate => {
-                let text = format!(
-                    "migration {id} has activated; a migration in the other direction takes it back"
-                );
+                let text = format!("migration {id} has activated; a migration in the other direction takes it back");
                 Ok(refuse("TooLate", text))
             }
             Abortable::Yes => {
@@ -252,44 +175,20 @@ impl Coordinator {
 
     /// Off is refused while a skipped delta pass depends on it; decided from every shard's record.
     fn set_anti_entropy(&mut self, now: Nanos, enabled: bool) -> Result<Reply, RecordsError> {
-        let cluster = self
-            .cluster
-            .as_ref()
-            .expect("checked by the caller")
-            .value
-            .clone();
+        let cluster = self.cluster.as_ref().expect("checked by the caller").value.clone();
         if cluster.anti_entropy.enabled == enabled {
             return Ok(Reply::Done);
         }
-        if !enabled
-            && let Some(config) = self
-                .configs
-                .values()
-                .find(|config| config.value.gate_unmet())
-        {
+        if !enabled && let Some(config) = self.configs.values().find(|config| config.value.gate_unmet()) {
             let text = format!(
                 "{} was cut over without a delta pass and waits for anti-entropy; switch it off after its cleanup",
                 config.value.shard
             );
             return Ok(refuse("CleanupGate", text));
         }
-        let guards: Vec<RecordKey> = self
-            .configs
-            .keys()
-            .map(|shard| RecordKey::Shard(*shard))
-            .collect();
-        let anti_entropy = gate::AntiEntropy {
-            enabled,
-            ..cluster.anti_entropy.clone()
-        };
-        self.commit(
-            now,
-            &guards,
-            vec![Record::Cluster(ClusterRecord {
-                anti_entropy,
-                ..cluster
-            })],
-        )?;
+        let guards: Vec<RecordKey> = self.configs.keys().map(|shard| RecordKey::Shard(*shard)).collect();
+        let anti_entropy = gate::AntiEntropy { enabled, ..cluster.anti_entropy.clone() };
+        self.commit(now, &guards, vec![Record::Cluster(ClusterRecord { anti_entropy, ..cluster })])?;
         Ok(Reply::Done)
     }
 }
@@ -302,9 +201,7 @@ enum Abortable {
 
 fn aborted_from(record: &MigrationRecord) -> Abortable {
     match record.stage {
-        Stage::Planned | Stage::DualWrite | Stage::Drain | Stage::DeltaPass | Stage::Activate => {
-            Abortable::Yes
-        }
+        Stage::Planned | Stage::DualWrite | Stage::Drain | Stage::DeltaPass | Stage::Activate => Abortable::Yes,
         Stage::Aborted if record.reason.is_some_and(Reason::is_passing) => Abortable::Yes,
         Stage::Aborted => Abortable::Already,
         Stage::Cleanup | Stage::Done => Abortable::TooLate,

@@ -24,11 +24,7 @@ pub struct AntiEntropy {
 
 impl Default for AntiEntropy {
     fn default() -> AntiEntropy {
-        AntiEntropy {
-            enabled: true,
-            repair: true,
-            period: millis(1_000),
-        }
+        AntiEntropy { enabled: true, repair: true, period: millis(1_000) }
     }
 }
 
@@ -54,9 +50,9 @@ pub fn judge(anti_entropy: &AntiEntropy, cutover: Cutover) -> Verdict {
     let repairs = anti_entropy.enabled && anti_entropy.repair;
     match (repairs, cutover) {
         (true, Cutover::Delta) => Verdict::Allowed,
-        (false, Cutover::Delta) => Verdict::Warned(
-            "anti-entropy is off: the delta pass alone protects this migration, with no second defence",
-        ),
+        (false, Cutover::Delta) => {
+            Verdict::Warned("anti-entropy is off: the delta pass alone protects this migration, with no second defence")
+        }
         (true, Cutover::Skipped) => Verdict::Warned(
             "the delta pass is skipped: writes that missed the joining nodes are invisible from Activate until \
              anti-entropy has repaired them; the old replicas are kept until then",
@@ -71,25 +67,12 @@ mod tests {
 
     #[test]
     fn the_truth_table() {
-        let set = |enabled, repair| AntiEntropy {
-            enabled,
-            repair,
-            period: 1,
-        };
+        let set = |enabled, repair| AntiEntropy { enabled, repair, period: 1 };
         assert_eq!(judge(&set(true, true), Cutover::Delta), Verdict::Allowed);
-        assert!(matches!(
-            judge(&set(false, true), Cutover::Delta),
-            Verdict::Warned(_)
-        ));
-        assert!(matches!(
-            judge(&set(true, true), Cutover::Skipped),
-            Verdict::Warned(_)
-        ));
+        assert!(matches!(judge(&set(false, true), Cutover::Delta), Verdict::Warned(_)));
+        assert!(matches!(judge(&set(true, true), Cutover::Skipped), Verdict::Warned(_)));
         assert_eq!(judge(&set(false, true), Cutover::Skipped), Verdict::Refused);
         assert_eq!(judge(&set(true, false), Cutover::Skipped), Verdict::Refused);
-        assert_eq!(
-            judge(&set(false, false), Cutover::Skipped),
-            Verdict::Refused
-        );
+        assert_eq!(judge(&set(false, false), Cutover::Skipped), Verdict::Refused);
     }
 }

@@ -35,23 +35,13 @@ impl Coordinator {
     pub(super) fn copy_pages(&mut self, now: Nanos, id: MigrationId, config: &ShardConfig) {
         let resend = self.options.resend * 2;
         for joiner in config.joiners() {
-            let installed = self
-                .installed
-                .get(&(config.shard, joiner.node))
-                .copied()
-                .unwrap_or(Epoch::ZERO);
+            let installed = self.installed.get(&(config.shard, joiner.node)).copied().unwrap_or(Epoch::ZERO);
             if installed < config.epoch {
                 continue;
             }
             let progress = self.progress.entry(id).or_default();
-            let copy = progress
-                .copies
-                .entry(joiner.node)
-                .or_insert_with(|| Copy::new(joiner));
-            let request = RequestId {
-                job: PAGES,
-                n: self.next_page,
-            };
+            let copy = progress.copies.entry(joiner.node).or_insert_with(|| Copy::new(joiner));
+            let request = RequestId { job: PAGES, n: self.next_page };
             if let Some((source, ship)) = copy.ask(now, resend, config, request) {
                 self.next_page += 1;
                 self.send(Peer::Node(source), ship);
@@ -68,13 +58,7 @@ impl Coordinator {
     }
 
     /// Starts the delta pass of a migration, unless it is running.
-    pub(super) fn run_delta(
-        &mut self,
-        now: Nanos,
-        id: MigrationId,
-        record: &MigrationRecord,
-        config: &ShardConfig,
-    ) {
+    pub(super) fn run_delta(&mut self, now: Nanos, id: MigrationId, record: &MigrationRecord, config: &ShardConfig) {
         if self.jobs.values().any(|job| job.owner == Owner::Delta(id)) {
             return;
         }
@@ -100,20 +84,13 @@ impl Coordinator {
         let cluster = self.cluster.as_ref().expect("ticks past creation");
         let settings = cluster.value.anti_entropy.clone();
         if !settings.enabled || !settings.repair {
-            self.jobs
-                .retain(|_, job| !matches!(job.owner, Owner::AntiEntropy(_)));
+            self.jobs.retain(|_, job| !matches!(job.owner, Owner::AntiEntropy(_)));
             return;
         }
         let shards: Vec<ShardId> = self.configs.keys().copied().collect();
         for shard in shards {
-            let at = *self
-                .anti_entropy_at
-                .entry(shard)
-                .or_insert(now + settings.period);
-            let running = self
-                .jobs
-                .values()
-                .any(|job| job.owner == Owner::AntiEntropy(shard));
+            let at = *self.anti_entropy_at.entry(shard).or_insert(now + settings.period);
+            let running = self.jobs.values().any(|job| job.owner == Owner::AntiEntropy(shard));
             if now < at || running {
                 continue;
             }
@@ -130,11 +107,7 @@ impl Coordinator {
         for (&number, job) in &mut self.jobs {
             job.reconcile.tick(now);
             let sends = job.reconcile.drain_sends();
-            self.sends.extend(
-                sends
-                    .into_iter()
-                    .map(|(node, message)| (Peer::Node(node), message)),
-            );
+            self.sends.extend(sends.into_iter().map(|(node, message)| (Peer::Node(node), message)));
             if let Some(report) = job.reconcile.report() {
                 finished.push((number, job.owner, report.clone()));
             }
@@ -161,11 +134,7 @@ impl Coordinator {
                         shipped: report.shipped,
                     });
                     let config = self.configs[&shard].value.clone();
-                    assert_eq!(
-                        config.epoch,
-                        job.reconcile.spec().epoch,
-                        "a commit voids the shard's jobs"
-                    );
+                    assert_eq!(config.epoch, job.reconcile.spec().epoch, "a commit voids the shard's jobs");
                     if config.gate_unmet() {
                         self.commit(now, &[], vec![Record::Shard(close_gate(&config))])?;
                     }

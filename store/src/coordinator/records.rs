@@ -74,11 +74,7 @@ pub type Revision = u64;
 pub enum RecordsError {
     /// Somebody else changed it first: read again and decide again.
     #[error("the record {key} is at revision {found}, not {expected}; nothing was written")]
-    Conflict {
-        key: RecordKey,
-        expected: Revision,
-        found: Revision,
-    },
+    Conflict { key: RecordKey, expected: Revision, found: Revision },
     #[error("the coordinator's records: {0}")]
     Disk(#[from] EngineError),
     #[error("the coordinator's record {key}: {error}")]
@@ -90,11 +86,7 @@ pub trait Records: Send {
     /// Every record with its revision.
     fn read(&self) -> Result<Vec<(Record, Revision)>, RecordsError>;
     /// Writes all of `puts` in one durable step if every guard still holds. Returns their revision.
-    fn commit(
-        &mut self,
-        guards: &[(RecordKey, Revision)],
-        puts: &[Record],
-    ) -> Result<Revision, RecordsError>;
+    fn commit(&mut self, guards: &[(RecordKey, Revision)], puts: &[Record]) -> Result<Revision, RecordsError>;
 }
 
 /// Records in an engine on the coordinator's own disk.
@@ -119,11 +111,7 @@ impl EngineRecords {
             revisions.insert(key.id().to_owned(), version.counter);
         }
         let last = revisions.values().copied().max().unwrap_or(0);
-        Ok(EngineRecords {
-            engine,
-            revisions,
-            last,
-        })
+        Ok(EngineRecords { engine, revisions, last })
     }
 }
 
@@ -132,42 +120,26 @@ impl Records for EngineRecords {
         let mut records = Vec::with_capacity(self.revisions.len());
         for (key, revision) in &self.revisions {
             let stored = self.engine.get(RECORDS, &document(key))?;
-            let bytes = stored
-                .and_then(|stored| stored.value)
-                .unwrap_or_else(|| [].into());
-            let record = decode_record(&bytes).map_err(|error| RecordsError::Undecodable {
-                key: key.clone(),
-                error,
-            })?;
+            let bytes = stored.and_then(|stored| stored.value).unwrap_or_else(|| [].into());
+            let record =
+                decode_record(&bytes).map_err(|error| RecordsError::Undecodable { key: key.clone(), error })?;
             records.push((record, *revision));
         }
         Ok(records)
     }
 
-    fn commit(
-        &mut self,
-        guards: &[(RecordKey, Revision)],
-        puts: &[Record],
-    ) -> Result<Revision, RecordsError> {
+    fn commit(&mut self, guards: &[(RecordKey, Revision)], puts: &[Record]) -> Result<Revision, RecordsError> {
         for &(key, expected) in guards {
             let found = self.revisions.get(&key.to_string()).copied().unwrap_or(0);
             if found != expected {
-                return Err(RecordsError::Conflict {
-                    key,
-                    expected,
-                    found,
-                });
+                return Err(RecordsError::Conflict { key, expected, found });
             }
         }
         let revision = self.last + 1;
-        let version = Version {
-            counter: revision,
-            writer: WriterId(0),
-        };
+        let version = Version { counter: revision, writer: WriterId(0) };
         for record in puts {
             let key = document(&record.key().to_string());
-            self.engine
-                .put(RECORDS, &key, version, Some(encode_record(record).into()))?;
+            self.engine.put(RECORDS, &key, version, Some(encode_record(record).into()))?;
         }
         self.engine.commit()?;
         self.last = revision;

@@ -40,12 +40,7 @@ impl Blocks {
         let mut parts = [0; 24];
         parts[..16].copy_from_slice(&disk.to_le_bytes());
         parts[16..].copy_from_slice(&number.to_le_bytes());
-        Blocks {
-            file,
-            salt: xxh3_64(&parts),
-            rotten: AtomicBool::new(false),
-            fenced: AtomicBool::new(false),
-        }
+        Blocks { file, salt: xxh3_64(&parts), rotten: AtomicBool::new(false), fenced: AtomicBool::new(false) }
     }
 
     /// Whether a page was read that is not what was written.
@@ -60,11 +55,7 @@ impl Blocks {
     }
 
     fn check_fence(&self) -> io::Result<()> {
-        if self.fenced.load(Ordering::Relaxed) {
-            Err(io::Error::other("the page file is closed"))
-        } else {
-            Ok(())
-        }
+        if self.fenced.load(Ordering::Relaxed) { Err(io::Error::other("the page file is closed")) } else { Ok(()) }
     }
 
     fn checksum(&self, page: u64, bytes: &[u8]) -> u64 {
@@ -77,10 +68,7 @@ impl Blocks {
 
     fn rot(&self, page: u64) -> io::Error {
         self.rotten.store(true, Ordering::Relaxed);
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("page {page} does not match its checksum"),
-        )
+        io::Error::new(io::ErrorKind::InvalidData, format!("page {page} does not match its checksum"))
     }
 
     fn read_header(&self, out: &mut [u8]) -> io::Result<()> {
@@ -107,10 +95,7 @@ impl Blocks {
 /// The first page and the byte offset of its block. Everything but the header is asked for in whole pages.
 fn place(offset: u64, len: usize) -> io::Result<(u64, u64)> {
     if !offset.is_multiple_of(PAGE_BYTES as u64) || !len.is_multiple_of(PAGE_BYTES) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "redb asked for a part of a page",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "redb asked for a part of a page"));
     }
     let page = offset / PAGE_BYTES as u64;
     Ok((page, page * BLOCK_BYTES as u64))
@@ -130,9 +115,8 @@ impl StorageBackend for Backend {
         let (first, start) = place(offset, out.len())?;
         let mut blocks = vec![0; out.len() / PAGE_BYTES * BLOCK_BYTES];
         self.0.file.read_at(start, &mut blocks)?;
-        for ((page, block), out) in (first..)
-            .zip(blocks.chunks_exact(BLOCK_BYTES))
-            .zip(out.chunks_exact_mut(PAGE_BYTES))
+        for ((page, block), out) in
+            (first..).zip(blocks.chunks_exact(BLOCK_BYTES)).zip(out.chunks_exact_mut(PAGE_BYTES))
         {
             let (bytes, trailer) = block.split_at(PAGE_BYTES);
             if self.0.checksum(page, bytes).to_le_bytes() != trailer[..8] {
@@ -145,9 +129,7 @@ impl StorageBackend for Backend {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.check_fence()?;
-        self.0
-            .file
-            .set_len(len.div_ceil(PAGE_BYTES as u64) * BLOCK_BYTES as u64)
+        self.0.file.set_len(len.div_ceil(PAGE_BYTES as u64) * BLOCK_BYTES as u64)
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -162,13 +144,11 @@ impl StorageBackend for Backend {
         }
         let (first, start) = place(offset, data.len())?;
         let mut blocks = vec![0; data.len() / PAGE_BYTES * BLOCK_BYTES];
-        for ((page, block), bytes) in (first..)
-            .zip(blocks.chunks_exact_mut(BLOCK_BYTES))
-            .zip(data.chunks_exact(PAGE_BYTES))
+        for ((page, block), bytes) in
+            (first..).zip(blocks.chunks_exact_mut(BLOCK_BYTES)).zip(data.chunks_exact(PAGE_BYTES))
         {
             block[..PAGE_BYTES].copy_from_slice(bytes);
-            block[PAGE_BYTES..PAGE_BYTES + 8]
-                .copy_from_slice(&self.0.checksum(page, bytes).to_le_bytes());
+            block[PAGE_BYTES..PAGE_BYTES + 8].copy_from_slice(&self.0.checksum(page, bytes).to_le_bytes());
         }
         self.0.file.write_at(start, &blocks)
     }

@@ -50,28 +50,18 @@ impl<'a> Reader<'a> {
     }
 
     pub fn version(&mut self) -> Option<Version> {
-        Some(Version {
-            counter: self.u64()?,
-            writer: WriterId(self.u128()?),
-        })
+        Some(Version { counter: self.u64()?, writer: WriterId(self.u128()?) })
     }
 
     fn epoch(&mut self) -> Option<Epoch> {
-        Some(Epoch {
-            generation: self.u32()?,
-            n: self.u64()?,
-        })
+        Some(Epoch { generation: self.u32()?, n: self.u64()? })
     }
 
     fn replicas(&mut self) -> Option<Vec<Replica>> {
         let count = self.u16()?;
         (0..count)
             .map(|_| {
-                Some(Replica {
-                    node: NodeId(self.u32()?),
-                    session: Session(self.epoch()?),
-                    disk: DiskId(self.u128()?),
-                })
+                Some(Replica { node: NodeId(self.u32()?), session: Session(self.epoch()?), disk: DiskId(self.u128()?) })
             })
             .collect()
     }
@@ -145,18 +135,8 @@ impl Writer for Vec<u8> {
 
     fn put_config(&mut self, config: &ShardConfig) {
         // Taken apart by name, so that a field that is added cannot be forgotten here.
-        let ShardConfig {
-            shard,
-            shard_count,
-            epoch,
-            form,
-            old,
-            new,
-            leaving,
-            recovering,
-            cutover,
-            gc_barrier,
-        } = config;
+        let ShardConfig { shard, shard_count, epoch, form, old, new, leaving, recovering, cutover, gc_barrier } =
+            config;
         self.put_u32(shard.0);
         self.put_u32(*shard_count);
         put_epoch(self, *epoch);
@@ -171,8 +151,7 @@ impl Writer for Vec<u8> {
         });
         put_epoch(self, *gc_barrier);
         for replicas in [old, new, leaving, recovering] {
-            let count =
-                u16::try_from(replicas.len()).expect("a replica set of fewer than 65,536 nodes");
+            let count = u16::try_from(replicas.len()).expect("a replica set of fewer than 65,536 nodes");
             self.put_u16(count);
             for replica in replicas {
                 self.put_u32(replica.node.0);
@@ -195,29 +174,20 @@ mod tests {
     fn config() -> ShardConfig {
         let replica = |node| Replica {
             node: NodeId(node),
-            session: Session(Epoch {
-                generation: 2,
-                n: u64::from(node),
-            }),
+            session: Session(Epoch { generation: 2, n: u64::from(node) }),
             disk: DiskId(u128::from(node) << 100),
         };
         ShardConfig {
             shard: ShardId(9),
             shard_count: 16,
-            epoch: Epoch {
-                generation: 2,
-                n: 77,
-            },
+            epoch: Epoch { generation: 2, n: 77 },
             form: Form::Joint,
             old: vec![replica(1), replica(2)],
             new: vec![replica(3)],
             leaving: vec![],
             recovering: vec![replica(4)],
             cutover: Cutover::Skipped,
-            gc_barrier: Epoch {
-                generation: 1,
-                n: 3,
-            },
+            gc_barrier: Epoch { generation: 1, n: 3 },
         }
     }
 

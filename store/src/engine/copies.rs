@@ -29,10 +29,7 @@ pub struct Copy {
 impl Copy {
     fn remove(&mut self) -> Copy {
         let fresh = Copy {
-            state: ShardState {
-                config: self.state.config.clone(),
-                ..ShardState::default()
-            },
+            state: ShardState { config: self.state.config.clone(), ..ShardState::default() },
             incarnation: self.incarnation + 1,
             paged: false,
             dirty: true,
@@ -77,16 +74,8 @@ impl Copies {
     /// Takes in a shard as the page file has it.
     pub fn load(&mut self, shard: ShardId, incarnation: u64, state: ShardState) {
         let paged = state.documents > 0;
-        let copy = Copy {
-            state,
-            incarnation,
-            paged,
-            ..Copy::default()
-        };
-        assert!(
-            self.shards.insert(shard, copy).is_none(),
-            "{shard} has one row"
-        );
+        let copy = Copy { state, incarnation, paged, ..Copy::default() };
+        assert!(self.shards.insert(shard, copy).is_none(), "{shard} has one row");
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (ShardId, &Copy)> {
@@ -134,23 +123,13 @@ impl Copies {
             Some(previous) => self.bytes -= previous.bytes(key),
             None => self.documents += 1,
         }
-        self.undo.push(Undo::Put {
-            shard,
-            key: key.clone(),
-            previous,
-            sum,
-            documents,
-            max_counter,
-        });
+        self.undo.push(Undo::Put { shard, key: key.clone(), previous, sum, documents, max_counter });
     }
 
     /// Raises the counter; it never falls.
     pub fn raise(&mut self, shard: ShardId, counter: u64) {
         let copy = self.shards.entry(shard).or_default();
-        self.undo.push(Undo::Raise {
-            shard,
-            max_counter: copy.state.max_counter,
-        });
+        self.undo.push(Undo::Raise { shard, max_counter: copy.state.max_counter });
         copy.state.max_counter = copy.state.max_counter.max(counter);
         copy.dirty = true;
     }
@@ -185,18 +164,8 @@ impl Copies {
     pub fn undo(&mut self) {
         while let Some(step) = self.undo.pop() {
             match step {
-                Undo::Put {
-                    shard,
-                    key,
-                    previous,
-                    sum,
-                    documents,
-                    max_counter,
-                } => {
-                    let copy = self
-                        .shards
-                        .get_mut(&shard)
-                        .expect("a shard that was put to");
+                Undo::Put { shard, key, previous, sum, documents, max_counter } => {
+                    let copy = self.shards.get_mut(&shard).expect("a shard that was put to");
                     copy.state.digest.0[usize::from(Digest::bucket(&key))] = sum;
                     copy.state.documents = documents;
                     copy.state.max_counter = max_counter;
@@ -213,10 +182,7 @@ impl Copies {
                     self.bytes -= undone.expect("a document that was put").bytes(&key);
                 }
                 Undo::Raise { shard, max_counter } => {
-                    let copy = self
-                        .shards
-                        .get_mut(&shard)
-                        .expect("a shard that was raised");
+                    let copy = self.shards.get_mut(&shard).expect("a shard that was raised");
                     copy.state.max_counter = max_counter;
                 }
                 Undo::Copy { shard, previous } => {
@@ -259,17 +225,8 @@ impl Copies {
 
     fn remove(&mut self, shard: ShardId, keep_damage: bool) {
         let Some(copy) = self.shards.get_mut(&shard) else {
-            self.undo.push(Undo::Copy {
-                shard,
-                previous: None,
-            });
-            self.shards.insert(
-                shard,
-                Copy {
-                    dirty: true,
-                    ..Copy::default()
-                },
-            );
+            self.undo.push(Undo::Copy { shard, previous: None });
+            self.shards.insert(shard, Copy { dirty: true, ..Copy::default() });
             return;
         };
         let removed = copy.remove();
@@ -279,10 +236,7 @@ impl Copies {
         }
         self.documents -= removed.table.len();
         self.bytes -= table_bytes(&removed);
-        self.undo.push(Undo::Copy {
-            shard,
-            previous: Some(Box::new(removed)),
-        });
+        self.undo.push(Undo::Copy { shard, previous: Some(Box::new(removed)) });
     }
 
     fn forget(&mut self, shard: ShardId) {

@@ -34,9 +34,7 @@ impl Digest {
 
     /// The buckets in which two copies differ, ascending.
     pub fn differing(&self, other: &Digest) -> Vec<u16> {
-        (0..BUCKETS as u16)
-            .filter(|&bucket| self.0[usize::from(bucket)] != other.0[usize::from(bucket)])
-            .collect()
+        (0..BUCKETS as u16).filter(|&bucket| self.0[usize::from(bucket)] != other.0[usize::from(bucket)]).collect()
     }
 
     pub(super) fn add(&mut self, bucket: u16, sum: u64) {
@@ -61,10 +59,8 @@ impl TryFrom<Vec<u64>> for Digest {
 
     fn try_from(sums: Vec<u64>) -> Result<Digest, String> {
         let count = sums.len();
-        let sums: Box<[u64; BUCKETS]> = sums
-            .into_boxed_slice()
-            .try_into()
-            .map_err(|_| format!("a digest has {BUCKETS} sums, not {count}"))?;
+        let sums: Box<[u64; BUCKETS]> =
+            sums.into_boxed_slice().try_into().map_err(|_| format!("a digest has {BUCKETS} sums, not {count}"))?;
         Ok(Digest(sums))
     }
 }
@@ -102,10 +98,6 @@ mod tests {
             }
         }
         assert!(of_shard_0 > 2_000);
-        assert!(
-            buckets.len() > 250,
-            "one shard uses nearly all buckets, not {}",
-            buckets.len()
-        );
+        assert!(buckets.len() > 250, "one shard uses nearly all buckets, not {}", buckets.len());
     }
 }

@@ -29,24 +29,14 @@ impl Engine {
         let replaced = match self.write_pages(before.generation) {
             Ok(replaced) => replaced,
             Err(EngineError::Full(error)) if self.is_unflushed(before.generation) => {
-                tracing::warn!(
-                    "the flush of log {} waits for room: {error}",
-                    before.generation
-                );
+                tracing::warn!("the flush of log {} waits for room: {error}", before.generation);
                 self.flush_at = self.copies.documents() + self.options.flush_writes;
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
-        let pages = replaced
-            .as_ref()
-            .or(self.pages.as_ref())
-            .map_or(0, Pages::number);
-        let header = Header {
-            generation: before.generation + 1,
-            pages,
-            ..before
-        };
+        let pages = replaced.as_ref().or(self.pages.as_ref()).map_or(0, Pages::number);
+        let header = Header { generation: before.generation + 1, pages, ..before };
         self.log = Log::create(&*self.disk, header)?;
         // Before anything is committed to the new log: were its header to rot while the old log is there, the old
         // log would be taken for the newest.
@@ -90,17 +80,10 @@ impl Engine {
                         let mut failed = Ok(());
                         let scanned = pages.scan(shard, copy.incarnation, None, |key, held| {
                             failed = rows.put_document(shard, copy.incarnation, &key, &held);
-                            if failed.is_ok() {
-                                ControlFlow::Continue(())
-                            } else {
-                                ControlFlow::Break(())
-                            }
+                            if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                         });
                         failed?;
-                        assert!(
-                            scanned.is_ok() || copy.state.damaged,
-                            "{shard} was readable a moment ago"
-                        );
+                        assert!(scanned.is_ok() || copy.state.damaged, "{shard} was readable a moment ago");
                     }
                     for (key, held) in &copy.table {
                         rows.put_document(shard, copy.incarnation, key, held)?;

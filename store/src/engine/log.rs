@@ -47,10 +47,7 @@ impl Header {
     /// Fails with `Corrupt` if the file is foreign or its header rotted, with `Format` if another program wrote it.
     pub fn read(disk: &dyn Disk, generation: u64) -> Result<Option<Header>, EngineError> {
         let name = Header::name(generation);
-        let corrupt = |what: &str| EngineError::Corrupt {
-            file: name.clone(),
-            what: what.to_owned(),
-        };
+        let corrupt = |what: &str| EngineError::Corrupt { file: name.clone(), what: what.to_owned() };
         let file = disk.open(&name)?;
         let len = file.len()?;
         let mut sector = [0; SECTOR_BYTES];
@@ -58,11 +55,7 @@ impl Header {
         file.read_at(0, &mut sector[..have])?;
         if sector == [0; SECTOR_BYTES] {
             // Groups are written only after the header is durable.
-            return if len <= SECTOR_BYTES as u64 {
-                Ok(None)
-            } else {
-                Err(corrupt("its header is gone"))
-            };
+            return if len <= SECTOR_BYTES as u64 { Ok(None) } else { Err(corrupt("its header is gone")) };
         }
         let mut reader = Reader(&sector);
         if reader.take(MAGIC.len()) != Some(MAGIC) {
@@ -70,11 +63,7 @@ impl Header {
         }
         let version = reader.u32().unwrap_or(0);
         if version != FORMAT {
-            return Err(EngineError::Format {
-                file: name,
-                found: version,
-                supported: FORMAT,
-            });
+            return Err(EngineError::Format { file: name, found: version, supported: FORMAT });
         }
         let Sector::Valid(payload) = sectors::read(&sector, HEADER_OWNER, 0) else {
             return Err(corrupt("its header does not match its checksum"));
@@ -89,11 +78,7 @@ impl Header {
     fn decode(payload: &[u8]) -> Option<Header> {
         let mut reader = Reader(payload);
         reader.take(MAGIC.len() + 4)?;
-        Some(Header {
-            disk: DiskId(reader.u128()?),
-            generation: reader.u64()?,
-            pages: reader.u64()?,
-        })
+        Some(Header { disk: DiskId(reader.u128()?), generation: reader.u64()?, pages: reader.u64()? })
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -106,20 +91,12 @@ impl Header {
     }
 
     fn owner(&self, sequence: u64) -> Owner {
-        Owner {
-            disk: self.disk.0,
-            generation: self.generation,
-            sequence,
-        }
+        Owner { disk: self.disk.0, generation: self.generation, sequence }
     }
 }
 
 /// Who owns a header: it is read before anything is known.
-const HEADER_OWNER: Owner = Owner {
-    disk: 0,
-    generation: 0,
-    sequence: 0,
-};
+const HEADER_OWNER: Owner = Owner { disk: 0, generation: 0, sequence: 0 };
 
 /// A log that is being appended to.
 pub struct Log {
@@ -167,37 +144,23 @@ impl Log {
         let mut starts = vec![0];
         let mut index = 1;
         while let Some((group, next)) = read_group(&bytes, &header, index, groups.len() as u64 + 1)
-            .map_err(|what| EngineError::Corrupt {
-                file: name.clone(),
-                what,
-            })?
+            .map_err(|what| EngineError::Corrupt { file: name.clone(), what })?
         {
             groups.push(group);
             starts.push(index);
             index = next;
         }
         let sequence = groups.len() as u64 + 1;
-        check_tail(&bytes, header.owner(sequence), index).map_err(|what| EngineError::Corrupt {
-            file: name.clone(),
-            what,
-        })?;
+        check_tail(&bytes, header.owner(sequence), index)
+            .map_err(|what| EngineError::Corrupt { file: name.clone(), what })?;
         let end = index * SECTOR_BYTES as u64;
         if bytes.len() as u64 > end {
             file.set_len(end)?;
         }
-        let last = starts
-            .last()
-            .map_or(0, |&index| index as usize * SECTOR_BYTES);
+        let last = starts.last().map_or(0, |&index| index as usize * SECTOR_BYTES);
         file.write_at(last as u64, &bytes[last..end as usize])?;
         file.sync()?;
-        let log = Log {
-            file,
-            header,
-            sequence,
-            end,
-            group: Vec::new(),
-            sectors: Vec::new(),
-        };
+        let log = Log { file, header, sequence, end, group: Vec::new(), sectors: Vec::new() };
         Ok((log, groups))
     }
 
@@ -212,22 +175,15 @@ impl Log {
 
     /// Writes a group behind the last one. It is durable, and counts, only after [`Log::sync`].
     pub fn append(&mut self, operations: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(operations.len()).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidInput, "one commit of more than 4 GiB")
-        })?;
+        let length = u32::try_from(operations.len())
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "one commit of more than 4 GiB"))?;
         self.group.clear();
         self.group.put_u64(self.sequence);
         self.group.put_u32(length);
-        self.group
-            .put_u64(group_checksum(&self.header, self.sequence, operations));
+        self.group.put_u64(group_checksum(&self.header, self.sequence, operations));
         self.group.extend_from_slice(operations);
         let index = self.end / SECTOR_BYTES as u64;
-        sectors::write(
-            &mut self.sectors,
-            self.header.owner(self.sequence),
-            index,
-            &self.group,
-        );
+        sectors::write(&mut self.sectors, self.header.owner(self.sequence), index, &self.group);
         self.file.write_at(self.end, &self.sectors)
     }
 
@@ -259,19 +215,13 @@ fn group_checksum(header: &Header, sequence: u64, operations: &[u8]) -> u64 {
 
 /// The operations of the group that begins at sector `index`, and the sector behind it; `None` if a sector of it is
 /// missing. Fails if all its sectors are there and it still is not a group.
-fn read_group(
-    bytes: &[u8],
-    header: &Header,
-    index: u64,
-    sequence: u64,
-) -> Result<Option<(Vec<u8>, u64)>, String> {
+fn read_group(bytes: &[u8], header: &Header, index: u64, sequence: u64) -> Result<Option<(Vec<u8>, u64)>, String> {
     let owner = header.owner(sequence);
     let Sector::Valid(first) = sectors::read(bytes, owner, index) else {
         return Ok(None);
     };
     let mut reader = Reader(first);
-    let (Some(found), Some(length), Some(checksum)) = (reader.u64(), reader.u32(), reader.u64())
-    else {
+    let (Some(found), Some(length), Some(checksum)) = (reader.u64(), reader.u32(), reader.u64()) else {
         return Err(format!("group {sequence} has no header"));
     };
     let length = length as usize;

@@ -68,19 +68,8 @@ impl Pages {
         Pages::open(disk, disk_id, number, cache_bytes)
     }
 
-    pub fn open(
-        disk: &Arc<dyn Disk>,
-        disk_id: DiskId,
-        number: u64,
-        cache_bytes: usize,
-    ) -> Result<Pages, EngineError> {
-        let pages = Pages {
-            disk: Arc::clone(disk),
-            disk_id,
-            number,
-            cache_bytes,
-            open: Mutex::new(None),
-        };
+    pub fn open(disk: &Arc<dyn Disk>, disk_id: DiskId, number: u64, cache_bytes: usize) -> Result<Pages, EngineError> {
+        let pages = Pages { disk: Arc::clone(disk), disk_id, number, cache_bytes, open: Mutex::new(None) };
         drop(pages.opened()?);
         Ok(pages)
     }
@@ -93,45 +82,31 @@ impl Pages {
     /// flush left.
     pub fn flushed(&self) -> Result<u64, EngineError> {
         let row = self.read(|rows| Ok(rows.get(META_KEY)?.map(|row| row.value().to_vec())))?;
-        row.and_then(|row| self.read_meta(&row))
-            .ok_or_else(|| self.corrupt("its first row is missing or damaged"))
+        row.and_then(|row| self.read_meta(&row)).ok_or_else(|| self.corrupt("its first row is missing or damaged"))
     }
 
     /// Every shard, as the last flush left it.
     pub fn shards(&self) -> Result<Vec<ShardRow>, EngineError> {
         let rows: Option<Vec<ShardRow>> = self.read(|rows| {
             let range = rows.range::<&[u8]>(&[1][..]..&[2][..])?;
-            let rows: Result<_, redb::StorageError> = range
-                .map(|row| row.map(|(key, value)| read_shard(key.value(), value.value())))
-                .collect();
+            let rows: Result<_, redb::StorageError> =
+                range.map(|row| row.map(|(key, value)| read_shard(key.value(), value.value()))).collect();
             Ok(rows?)
         })?;
         rows.ok_or_else(|| self.corrupt("the row of a shard is damaged"))
     }
 
     /// A document of a copy. Fails with `Damaged` if what is there is not what was written.
-    pub fn get(
-        &self,
-        shard: ShardId,
-        incarnation: u64,
-        key: &Key,
-    ) -> Result<Option<Held>, EngineError> {
+    pub fn get(&self, shard: ShardId, incarnation: u64, key: &Key) -> Result<Option<Held>, EngineError> {
         let mut row_key = Vec::with_capacity(64);
         record::document_key(&mut row_key, shard, incarnation, key.encoded());
         let row = self
-            .read(|rows| {
-                Ok(rows
-                    .get(&row_key[..])?
-                    .map(|row| record::read_document(key, row.value())))
-            })
+            .read(|rows| Ok(rows.get(&row_key[..])?.map(|row| record::read_document(key, row.value()))))
             .map_err(|error| self.damaged(shard, error))?;
         match row {
             None => Ok(None),
             Some(Some(held)) => Ok(Some(held)),
-            Some(None) => Err(EngineError::Damaged {
-                shard,
-                disk: self.disk_id,
-            }),
+            Some(None) => Err(EngineError::Damaged { shard, disk: self.disk_id }),
         }
     }
 
@@ -144,28 +119,19 @@ impl Pages {
         mut visit: impl FnMut(Key, Held) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         let (mut first, mut end) = (Vec::new(), Vec::new());
-        record::document_key(
-            &mut first,
-            shard,
-            incarnation,
-            after.map_or("", Key::encoded),
-        );
+        record::document_key(&mut first, shard, incarnation, after.map_or("", Key::encoded));
         record::document_key(&mut end, shard, incarnation + 1, "");
         if after.is_some() {
             // The least key behind `after`.
             first.push(0);
         }
-        let damaged = EngineError::Damaged {
-            shard,
-            disk: self.disk_id,
-        };
+        let damaged = EngineError::Damaged { shard, disk: self.disk_id };
         let whole = self
             .read(|rows| {
                 for row in rows.range::<&[u8]>(&first[..]..&end[..])? {
                     let (key, value) = row?;
-                    let held = record::document_name(key.value()).and_then(|key| {
-                        record::read_document(&key, value.value()).map(|held| (key, held))
-                    });
+                    let held = record::document_name(key.value())
+                        .and_then(|key| record::read_document(&key, value.value()).map(|held| (key, held)));
                     let Some((key, held)) = held else {
                         return Ok(false);
                     };
@@ -207,11 +173,7 @@ impl Pages {
         let mut transaction: WriteTransaction = database.begin_write()?;
         transaction.set_quick_repair(true);
         {
-            let mut rows = Rows {
-                table: transaction.open_table(ROWS)?,
-                key: Vec::new(),
-                row: Vec::new(),
-            };
+            let mut rows = Rows { table: transaction.open_table(ROWS)?, key: Vec::new(), row: Vec::new() };
             fill(&mut rows)?;
             rows.table.insert(META_KEY, &self.meta(generation)[..])?;
         }
@@ -233,8 +195,7 @@ impl Pages {
         let mut reader = Reader(body);
         let (format, disk, generation) = (reader.u32()?, reader.u128()?, reader.u64()?);
         reader.end()?;
-        let whole =
-            u64::from_le_bytes(*sum) == xxh3_64(body) && format == FORMAT && disk == self.disk_id.0;
+        let whole = u64::from_le_bytes(*sum) == xxh3_64(body) && format == FORMAT && disk == self.disk_id.0;
         whole.then_some(generation)
     }
 
@@ -247,14 +208,8 @@ impl Pages {
                 .set_cache_size(self.cache_bytes)
                 .create_with_backend(Backend(Arc::clone(&blocks)))
                 .map_err(|error| self.classify(&blocks, error.into()))?;
-            let mut handle = Open {
-                blocks,
-                rows: None,
-                database,
-            };
-            handle
-                .read_rows()
-                .map_err(|error| self.classify(&handle.blocks, error))?;
+            let mut handle = Open { blocks, rows: None, database };
+            handle.read_rows().map_err(|error| self.classify(&handle.blocks, error))?;
             *open = Some(handle);
         }
         Ok(open)
@@ -293,19 +248,13 @@ impl Pages {
     }
 
     fn corrupt(&self, what: &str) -> EngineError {
-        EngineError::Corrupt {
-            file: Pages::name(self.number),
-            what: what.to_owned(),
-        }
+        EngineError::Corrupt { file: Pages::name(self.number), what: what.to_owned() }
     }
 
     /// Rot met while a document was looked for is that shard's damage.
     fn damaged(&self, shard: ShardId, error: EngineError) -> EngineError {
         match error {
-            EngineError::Corrupt { .. } => EngineError::Damaged {
-                shard,
-                disk: self.disk_id,
-            },
+            EngineError::Corrupt { .. } => EngineError::Damaged { shard, disk: self.disk_id },
             error => error,
         }
     }
@@ -349,15 +298,9 @@ impl Rows<'_> {
         Ok(())
     }
 
-    pub fn put_shard(
-        &mut self,
-        shard: ShardId,
-        incarnation: u64,
-        state: &ShardState,
-    ) -> Result<(), redb::Error> {
+    pub fn put_shard(&mut self, shard: ShardId, incarnation: u64, state: &ShardState) -> Result<(), redb::Error> {
         record::shard_row(&mut self.row, shard, incarnation, state);
-        self.table
-            .insert(&record::shard_key(shard)[..], &self.row[..])?;
+        self.table.insert(&record::shard_key(shard)[..], &self.row[..])?;
         Ok(())
     }
 
@@ -366,8 +309,7 @@ impl Rows<'_> {
         let mut end = Vec::new();
         record::document_key(&mut self.key, shard, incarnation, "");
         record::document_key(&mut end, shard, incarnation + 1, "");
-        self.table
-            .retain_in::<&[u8], _>(&self.key[..]..&end[..], |_, _| false)?;
+        self.table.retain_in::<&[u8], _>(&self.key[..]..&end[..], |_, _| false)?;
         Ok(())
     }
 }

@@ -11,11 +11,7 @@ use crate::id::{Key, ShardId, Version};
 
 impl Engine {
     /// The documents of these buckets, in key order, with what is staged.
-    pub fn list(
-        &self,
-        shard: ShardId,
-        buckets: &[u16],
-    ) -> Result<Vec<(Key, Version)>, EngineError> {
+    pub fn list(&self, shard: ShardId, buckets: &[u16]) -> Result<Vec<(Key, Version)>, EngineError> {
         let mut wanted = [false; BUCKETS];
         for &bucket in buckets {
             // A bucket that no document falls into is an empty one.
@@ -42,26 +38,15 @@ impl Engine {
         max_documents: usize,
         max_bytes: usize,
     ) -> Result<Page, EngineError> {
-        let mut page = Page {
-            documents: Vec::new(),
-            more: false,
-        };
+        let mut page = Page { documents: Vec::new(), more: false };
         let mut bytes = 0;
         self.visit(shard, after, |key, held| {
             bytes += held.bytes(key);
-            if !page.documents.is_empty()
-                && (page.documents.len() >= max_documents || bytes > max_bytes)
-            {
+            if !page.documents.is_empty() && (page.documents.len() >= max_documents || bytes > max_bytes) {
                 page.more = true;
                 return ControlFlow::Break(());
             }
-            page.documents.push((
-                key.clone(),
-                Stored {
-                    version: held.version,
-                    value: held.value.clone(),
-                },
-            ));
+            page.documents.push((key.clone(), Stored { version: held.version, value: held.value.clone() }));
             ControlFlow::Continue(())
         })?;
         Ok(page)
@@ -72,10 +57,7 @@ impl Engine {
     pub fn recount(&self, shard: ShardId) -> Result<(Digest, u64), EngineError> {
         let (mut digest, mut count) = (Digest::default(), 0);
         self.visit(shard, None, |key, held| {
-            digest.add(
-                Digest::bucket(key),
-                record::checksum(key, held.version, held.value.as_deref()),
-            );
+            digest.add(Digest::bucket(key), record::checksum(key, held.version, held.value.as_deref()));
             count += 1;
             ControlFlow::Continue(())
         })?;
@@ -92,11 +74,7 @@ impl Engine {
         Ok(documents)
     }
 
-    pub(super) fn find(
-        &self,
-        shard: ShardId,
-        key: &Key,
-    ) -> Result<Option<Cow<'_, Held>>, EngineError> {
+    pub(super) fn find(&self, shard: ShardId, key: &Key) -> Result<Option<Cow<'_, Held>>, EngineError> {
         let Some(copy) = self.copies.get(shard) else {
             return Ok(None);
         };
@@ -104,9 +82,7 @@ impl Engine {
             return Ok(Some(Cow::Borrowed(held)));
         }
         match &self.pages {
-            Some(pages) if copy.paged => {
-                Ok(pages.get(shard, copy.incarnation, key)?.map(Cow::Owned))
-            }
+            Some(pages) if copy.paged => Ok(pages.get(shard, copy.incarnation, key)?.map(Cow::Owned)),
             _ => Ok(None),
         }
     }
@@ -122,10 +98,7 @@ impl Engine {
         let Some(copy) = self.copies.get(shard) else {
             return Ok(());
         };
-        let behind = (
-            after.map_or(Bound::Unbounded, Bound::Excluded),
-            Bound::Unbounded,
-        );
+        let behind = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let mut table = copy.table.range::<Key, _>(behind).peekable();
         let mut flow = ControlFlow::Continue(());
         if let Some(pages) = self.pages.as_ref().filter(|_| copy.paged) {
@@ -136,11 +109,7 @@ impl Engine {
                         is_newer = *newer == key;
                         visit(newer, held)?;
                     }
-                    if is_newer {
-                        ControlFlow::Continue(())
-                    } else {
-                        visit(&key, &held)
-                    }
+                    if is_newer { ControlFlow::Continue(()) } else { visit(&key, &held) }
                 })();
                 flow
             })?;

@@ -21,18 +21,11 @@ pub struct Held {
 impl Held {
     pub fn new(key: &Key, version: Version, value: Option<Value>) -> Held {
         let sum = checksum(key, version, value.as_deref());
-        Held {
-            version,
-            value,
-            sum,
-        }
+        Held { version, value, sum }
     }
 
     pub fn stored(&self) -> Stored {
-        Stored {
-            version: self.version,
-            value: self.value.clone(),
-        }
+        Stored { version: self.version, value: self.value.clone() }
     }
 
     /// What this document adds to the fill of the memory table.
@@ -98,11 +91,7 @@ pub fn read_document(key: &Key, row: &[u8]) -> Option<Held> {
     if !has_value {
         reader.end()?;
     }
-    (checksum(key, version, body) == sum).then(|| Held {
-        version,
-        value: body.map(Arc::from),
-        sum,
-    })
+    (checksum(key, version, body) == sum).then(|| Held { version, value: body.map(Arc::from), sum })
 }
 
 /// The row of a shard: `incarnation | max counter | documents | damaged | digest | has config | config | checksum`.
@@ -138,22 +127,9 @@ pub fn read_shard(shard: ShardId, row: &[u8]) -> Option<(u64, ShardState)> {
     for bucket in 0..BUCKETS {
         digest.0[bucket] = reader.u64()?;
     }
-    let config = if reader.flag()? {
-        Some(reader.config()?)
-    } else {
-        None
-    };
+    let config = if reader.flag()? { Some(reader.config()?) } else { None };
     reader.end()?;
-    Some((
-        incarnation,
-        ShardState {
-            config,
-            max_counter,
-            damaged,
-            digest,
-            documents,
-        },
-    ))
+    Some((incarnation, ShardState { config, max_counter, damaged, digest, documents }))
 }
 
 /// One operation of a group in the log.
@@ -234,10 +210,7 @@ pub fn read_operations(group: &[u8]) -> Option<Vec<Operation>> {
 fn read_operation(reader: &mut Reader<'_>) -> Option<Operation> {
     let tag = reader.u8()?;
     if tag == 3 || tag == 4 {
-        return Some(Operation::Install {
-            config: reader.config()?,
-            wipe: tag == 4,
-        });
+        return Some(Operation::Install { config: reader.config()?, wipe: tag == 4 });
     }
     let shard = ShardId(reader.u32()?);
     Some(match tag {
@@ -251,17 +224,9 @@ fn read_operation(reader: &mut Reader<'_>) -> Option<Operation> {
             } else {
                 None
             };
-            Operation::Put {
-                shard,
-                key,
-                version,
-                value,
-            }
+            Operation::Put { shard, key, version, value }
         }
-        2 => Operation::Raise {
-            shard,
-            counter: reader.u64()?,
-        },
+        2 => Operation::Raise { shard, counter: reader.u64()? },
         5 => Operation::Drop { shard },
         6 => Operation::Damage { shard },
         _ => return None,

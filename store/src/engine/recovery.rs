@@ -34,11 +34,7 @@ pub struct Recovered {
 
 /// Recovers what is on the disk, or formats it under the id `fresh`. A crash at any point of this is recovered from
 /// by the next call.
-pub fn recover(
-    disk: &Arc<dyn Disk>,
-    options: &Options,
-    fresh: u128,
-) -> Result<Recovered, EngineError> {
+pub fn recover(disk: &Arc<dyn Disk>, options: &Options, fresh: u128) -> Result<Recovered, EngineError> {
     let files = Files::list(&**disk)?;
     let Some(header) = newest(&**disk, &files)? else {
         return format(disk, &files, DiskId(fresh));
@@ -50,26 +46,16 @@ pub fn recover(
         Some((pages, flushed)) if flushed == header.generation => {
             // The crash may have left the flush in a cache only: durable first, then the log before it may go.
             disk.open(&Pages::name(pages.number()))?.sync()?;
-            (
-                Log::create(
-                    &**disk,
-                    Header {
-                        generation: flushed + 1,
-                        ..header
-                    },
-                )?,
-                Some(pages),
-            )
+            (Log::create(&**disk, Header { generation: flushed + 1, ..header })?, Some(pages))
         }
         pages => {
             let (log, groups) = Log::recover(&**disk, header)?;
             let pages = pages.map(|(pages, _)| pages);
             for group in &groups {
-                let operations =
-                    record::read_operations(group).ok_or_else(|| EngineError::Corrupt {
-                        file: Header::name(header.generation),
-                        what: "a group holds something that is no operation".to_owned(),
-                    })?;
+                let operations = record::read_operations(group).ok_or_else(|| EngineError::Corrupt {
+                    file: Header::name(header.generation),
+                    what: "a group holds something that is no operation".to_owned(),
+                })?;
                 for operation in operations {
                     replay(&mut copies, pages.as_ref(), operation)?;
                 }
@@ -80,22 +66,13 @@ pub fn recover(
     };
 
     let keep = log.header();
-    for &generation in files
-        .logs
-        .iter()
-        .filter(|&&generation| generation != keep.generation)
-    {
+    for &generation in files.logs.iter().filter(|&&generation| generation != keep.generation) {
         disk.remove(&Header::name(generation))?;
     }
     for &number in files.pages.iter().filter(|&&number| number != keep.pages) {
         disk.remove(&Pages::name(number))?;
     }
-    Ok(Recovered {
-        disk_id: header.disk,
-        log,
-        pages,
-        copies,
-    })
+    Ok(Recovered { disk_id: header.disk, log, pages, copies })
 }
 
 /// The files of ours, by number.
@@ -108,15 +85,9 @@ impl Files {
     fn list(disk: &dyn Disk) -> Result<Files, EngineError> {
         let names = disk.list()?;
         let numbered = |prefix: &str| {
-            names
-                .iter()
-                .filter_map(|name| name.strip_prefix(prefix)?.parse().ok())
-                .collect::<BTreeSet<u64>>()
+            names.iter().filter_map(|name| name.strip_prefix(prefix)?.parse().ok()).collect::<BTreeSet<u64>>()
         };
-        Ok(Files {
-            logs: numbered("log."),
-            pages: numbered("pages."),
-        })
+        Ok(Files { logs: numbered("log."), pages: numbered("pages.") })
     }
 }
 
@@ -134,32 +105,14 @@ fn format(disk: &Arc<dyn Disk>, files: &Files, disk_id: DiskId) -> Result<Recove
     // A page file is created under a log, and a log is removed under its successor.
     if let Some(&number) = files.pages.first() {
         let what = "there are pages, and no log that leads to them".to_owned();
-        return Err(EngineError::Corrupt {
-            file: Pages::name(number),
-            what,
-        });
+        return Err(EngineError::Corrupt { file: Pages::name(number), what });
     }
     if files.logs.iter().any(|&generation| generation != 1) {
         let what = "there are logs, and not one whole header".to_owned();
-        return Err(EngineError::Corrupt {
-            file: "log".to_owned(),
-            what,
-        });
+        return Err(EngineError::Corrupt { file: "log".to_owned(), what });
     }
-    let log = Log::create(
-        &**disk,
-        Header {
-            disk: disk_id,
-            generation: 1,
-            pages: 0,
-        },
-    )?;
-    Ok(Recovered {
-        disk_id,
-        log,
-        pages: None,
-        copies: Copies::default(),
-    })
+    let log = Log::create(&**disk, Header { disk: disk_id, generation: 1, pages: 0 })?;
+    Ok(Recovered { disk_id, log, pages: None, copies: Copies::default() })
 }
 
 /// Opens the page file that the log names and takes in its shards. The number is the generation it was flushed up to.
@@ -170,17 +123,10 @@ fn load(
     header: &Header,
     copies: &mut Copies,
 ) -> Result<Option<(Pages, u64)>, EngineError> {
-    let corrupt = |what: &str| EngineError::Corrupt {
-        file: Pages::name(header.pages),
-        what: what.to_owned(),
-    };
+    let corrupt = |what: &str| EngineError::Corrupt { file: Pages::name(header.pages), what: what.to_owned() };
     if header.pages == 0 {
         // Nothing was ever flushed: this can only be the first log.
-        return if header.generation == 1 {
-            Ok(None)
-        } else {
-            Err(corrupt("no log leads to its pages"))
-        };
+        return if header.generation == 1 { Ok(None) } else { Err(corrupt("no log leads to its pages")) };
     }
     if !files.pages.contains(&header.pages) || disk.open(&Pages::name(header.pages))?.is_empty()? {
         return Err(corrupt("the log names it, and it is missing"));
@@ -196,29 +142,13 @@ fn load(
     Ok(Some((pages, flushed)))
 }
 
-fn replay(
-    copies: &mut Copies,
-    pages: Option<&Pages>,
-    operation: Operation,
-) -> Result<(), EngineError> {
+fn replay(copies: &mut Copies, pages: Option<&Pages>, operation: Operation) -> Result<(), EngineError> {
     match operation {
-        Operation::Put {
-            shard,
-            key,
-            version,
-            value,
-        } => {
-            let held = copies
-                .get(shard)
-                .and_then(|copy| copy.table.get(&key))
-                .map(|held| held.sum);
-            let paged = copies
-                .get(shard)
-                .filter(|copy| copy.paged)
-                .map(|copy| copy.incarnation);
+        Operation::Put { shard, key, version, value } => {
+            let held = copies.get(shard).and_then(|copy| copy.table.get(&key)).map(|held| held.sum);
+            let paged = copies.get(shard).filter(|copy| copy.paged).map(|copy| copy.incarnation);
             let old = match (held, pages, paged) {
-                (None, Some(pages), Some(incarnation)) => match pages.get(shard, incarnation, &key)
-                {
+                (None, Some(pages), Some(incarnation)) => match pages.get(shard, incarnation, &key) {
                     Ok(held) => held.map(|held| held.sum),
                     // What was replaced has rotted since. The copy is silent from here on, and the rest can open.
                     Err(EngineError::Damaged { .. }) => {

@@ -78,11 +78,7 @@ pub fn read(bytes: &[u8], owner: Owner, index: u64) -> Sector<'_> {
 mod tests {
     use super::*;
 
-    const OWNER: Owner = Owner {
-        disk: 5,
-        generation: 2,
-        sequence: 9,
-    };
+    const OWNER: Owner = Owner { disk: 5, generation: 2, sequence: 9 };
 
     #[test]
     fn bytes_come_back() {
@@ -92,9 +88,7 @@ mod tests {
         assert_eq!(out.len(), count(bytes.len()) * SECTOR_BYTES);
         let mut back = Vec::new();
         for index in 0..count(bytes.len()) as u64 {
-            let Sector::Valid(payload) = read(&out, OWNER, index) else {
-                panic!("sector {index}")
-            };
+            let Sector::Valid(payload) = read(&out, OWNER, index) else { panic!("sector {index}") };
             back.extend_from_slice(payload);
         }
         assert_eq!(back[..bytes.len()], bytes);
@@ -105,17 +99,7 @@ mod tests {
     fn a_sector_is_valid_for_its_owner_at_its_place_only() {
         let mut out = Vec::new();
         write(&mut out, OWNER, 0, &[7; 600]);
-        for other in [
-            Owner { disk: 6, ..OWNER },
-            Owner {
-                generation: 3,
-                ..OWNER
-            },
-            Owner {
-                sequence: 8,
-                ..OWNER
-            },
-        ] {
+        for other in [Owner { disk: 6, ..OWNER }, Owner { generation: 3, ..OWNER }, Owner { sequence: 8, ..OWNER }] {
             assert_eq!(read(&out, other, 0), Sector::Foreign);
         }
         out.rotate_left(SECTOR_BYTES);

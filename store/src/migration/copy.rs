@@ -21,13 +21,7 @@ pub struct Copy {
 
 impl Copy {
     pub fn new(to: Replica) -> Copy {
-        Copy {
-            to,
-            after: None,
-            done: false,
-            under_way: None,
-            turn: 0,
-        }
+        Copy { to, after: None, done: false, under_way: None, turn: 0 }
     }
 
     pub fn is_done(&self) -> bool {
@@ -64,10 +58,7 @@ impl Copy {
             shard: config.shard,
             epoch: config.epoch,
             purpose: Purpose::Copy,
-            selection: Selection::Page {
-                after: self.after.clone(),
-                documents: PAGE_DOCUMENTS,
-            },
+            selection: Selection::Page { after: self.after.clone(), documents: PAGE_DOCUMENTS },
             to: self.to,
             raise_to: 0,
         };
@@ -76,11 +67,7 @@ impl Copy {
 
     /// The joining node has made a page durable.
     pub fn confirmed(&mut self, request: RequestId, end: &PageEnd) {
-        if self
-            .under_way
-            .as_ref()
-            .is_none_or(|(asked, _)| *asked != request)
-        {
+        if self.under_way.as_ref().is_none_or(|(asked, _)| *asked != request) {
             return;
         }
         self.under_way = None;

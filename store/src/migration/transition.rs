@@ -7,17 +7,11 @@ use crate::config::{Cutover, Form, Replica, ShardConfig};
 use crate::id::{DiskId, NodeId, Session};
 
 fn next(config: &ShardConfig) -> ShardConfig {
-    ShardConfig {
-        epoch: config.epoch.next(),
-        ..config.clone()
-    }
+    ShardConfig { epoch: config.epoch.next(), ..config.clone() }
 }
 
 fn without(from: &[Replica], these: &[Replica]) -> Vec<Replica> {
-    from.iter()
-        .filter(|replica| these.iter().all(|other| other.node != replica.node))
-        .copied()
-        .collect()
+    from.iter().filter(|replica| these.iter().all(|other| other.node != replica.node)).copied().collect()
 }
 
 /// `Stable(O)` to `DualWrite(O -> N)` with a fresh session for each joining node. `None` while the shard is not free
@@ -39,31 +33,17 @@ pub fn open(
         let staying = old.iter().find(|replica| replica.node == node);
         new.push(match staying {
             Some(replica) => *replica,
-            None => Replica {
-                node,
-                session: Session(epoch),
-                disk: *disks.get(&node)?,
-            },
+            None => Replica { node, session: Session(epoch), disk: *disks.get(&node)? },
         });
     }
     let leaving = without(&config.leaving, &new);
-    Some(ShardConfig {
-        form: Form::DualWrite,
-        old,
-        new,
-        leaving,
-        cutover,
-        ..next(config)
-    })
+    Some(ShardConfig { form: Form::DualWrite, old, new, leaving, cutover, ..next(config) })
 }
 
 /// `DualWrite` to `Joint`.
 pub fn join(config: &ShardConfig) -> ShardConfig {
     assert_eq!(config.form, Form::DualWrite);
-    ShardConfig {
-        form: Form::Joint,
-        ..next(config)
-    }
+    ShardConfig { form: Form::Joint, ..next(config) }
 }
 
 /// `Joint(O -> N)` to `Stable(N)`: the cutover. After a skipped delta pass O is kept until the cleanup gate is met.
@@ -75,12 +55,7 @@ pub fn activate(config: &ShardConfig) -> ShardConfig {
         Cutover::Delta => Vec::new(),
         Cutover::Skipped => config.old.clone(),
     };
-    ShardConfig {
-        form: Form::Stable,
-        old,
-        leaving,
-        ..next(config)
-    }
+    ShardConfig { form: Form::Stable, old, leaving, ..next(config) }
 }
 
 /// Back to `Stable(O)`; the joining nodes drop what they copied.
@@ -89,38 +64,19 @@ pub fn abort(config: &ShardConfig) -> ShardConfig {
     let mut leaving = config.leaving.clone();
     leaving.extend(without(&config.new, &config.old));
     let new = config.old.clone();
-    ShardConfig {
-        form: Form::Stable,
-        old: Vec::new(),
-        new,
-        leaving,
-        cutover: Cutover::Delta,
-        ..next(config)
-    }
+    ShardConfig { form: Form::Stable, old: Vec::new(), new, leaving, cutover: Cutover::Delta, ..next(config) }
 }
 
 /// The cleanup gate of a skipped delta pass is met: ex-owners may drop from here on.
 pub fn close_gate(config: &ShardConfig) -> ShardConfig {
     assert!(config.gate_unmet());
-    ShardConfig {
-        old: Vec::new(),
-        cutover: Cutover::Delta,
-        ..next(config)
-    }
+    ShardConfig { old: Vec::new(), cutover: Cutover::Delta, ..next(config) }
 }
 
 /// These nodes have confirmed dropping their copy.
 pub fn forget_leavers(config: &ShardConfig, dropped: &[NodeId]) -> ShardConfig {
-    let leaving = config
-        .leaving
-        .iter()
-        .filter(|replica| !dropped.contains(&replica.node))
-        .copied()
-        .collect();
-    ShardConfig {
-        leaving,
-        ..next(config)
-    }
+    let leaving = config.leaving.iter().filter(|replica| !dropped.contains(&replica.node)).copied().collect();
+    ShardConfig { leaving, ..next(config) }
 }
 
 #[cfg(test)]
@@ -129,11 +85,7 @@ mod tests {
     use crate::id::{Epoch, ShardId};
 
     fn replicas(nodes: &[u32]) -> Vec<Replica> {
-        let replica = |&n| Replica {
-            node: NodeId(n),
-            session: Session(Epoch::FIRST),
-            disk: DiskId(n.into()),
-        };
+        let replica = |&n| Replica { node: NodeId(n), session: Session(Epoch::FIRST), disk: DiskId(n.into()) };
         nodes.iter().map(replica).collect()
     }
 
@@ -158,24 +110,15 @@ mod tests {
         assert_eq!(dual.new[2].session, Session(dual.epoch));
         assert_eq!(nodes(&dual.joiners()), [4]);
         assert_eq!(dual.voters(), [NodeId(1), NodeId(2), NodeId(3)]);
-        assert_eq!(
-            dual.writers_to(),
-            [NodeId(1), NodeId(2), NodeId(3), NodeId(4)]
-        );
+        assert_eq!(dual.writers_to(), [NodeId(1), NodeId(2), NodeId(3), NodeId(4)]);
     }
 
     #[test]
     fn activation_after_a_delta_pass_empties_old_and_after_a_skipped_one_keeps_it() {
         let stable = activate(&join(&open_to(&[2, 3, 4], Cutover::Delta)));
-        assert_eq!(
-            (nodes(&stable.old), nodes(&stable.leaving)),
-            (vec![], vec![1])
-        );
+        assert_eq!((nodes(&stable.old), nodes(&stable.leaving)), (vec![], vec![1]));
         let stable = activate(&join(&open_to(&[2, 3, 4], Cutover::Skipped)));
-        assert_eq!(
-            (nodes(&stable.old), nodes(&stable.leaving)),
-            (vec![1, 2, 3], vec![1])
-        );
+        assert_eq!((nodes(&stable.old), nodes(&stable.leaving)), (vec![1, 2, 3], vec![1]));
         assert!(stable.gate_unmet());
         assert_eq!(open(&stable, &[NodeId(5)], Cutover::Delta, &disks()), None);
         assert!(!close_gate(&stable).gate_unmet());
@@ -184,23 +127,11 @@ mod tests {
     #[test]
     fn an_abort_sends_the_joiners_away_and_a_returning_leaver_is_no_leaver() {
         let aborted = abort(&open_to(&[2, 3, 4], Cutover::Delta));
-        assert_eq!(
-            (nodes(&aborted.new), nodes(&aborted.leaving)),
-            (vec![1, 2, 3], vec![4])
-        );
-        let again = open(
-            &aborted,
-            &[NodeId(3), NodeId(4), NodeId(1)],
-            Cutover::Delta,
-            &disks(),
-        )
-        .unwrap();
+        assert_eq!((nodes(&aborted.new), nodes(&aborted.leaving)), (vec![1, 2, 3], vec![4]));
+        let again = open(&aborted, &[NodeId(3), NodeId(4), NodeId(1)], Cutover::Delta, &disks()).unwrap();
         assert_eq!(nodes(&again.leaving), Vec::<u32>::new());
         assert_eq!(again.new[1].session, Session(again.epoch));
-        assert_eq!(
-            nodes(&forget_leavers(&aborted, &[NodeId(4)]).leaving),
-            Vec::<u32>::new()
-        );
+        assert_eq!(nodes(&forget_leavers(&aborted, &[NodeId(4)]).leaving), Vec::<u32>::new());
     }
 
     #[test]

@@ -9,9 +9,7 @@ use crate::wire::{Message, RequestId, Selection};
 
 /// Whether a replica's listing has everything that was read, in that version or a greater one.
 pub(super) fn holds(list: &BTreeMap<Key, Version>, reading: &BTreeMap<Key, Version>) -> bool {
-    reading
-        .iter()
-        .all(|(key, version)| list.get(key).is_some_and(|held| held >= version))
+    reading.iter().all(|(key, version)| list.get(key).is_some_and(|held| held >= version))
 }
 
 impl Reconcile {
@@ -26,9 +24,7 @@ impl Reconcile {
         let first = nodes[0];
         let differs = |&bucket: &u16| {
             let bucket = usize::from(bucket);
-            nodes
-                .iter()
-                .any(|digest| digest.get(bucket) != first.get(bucket))
+            nodes.iter().any(|digest| digest.get(bucket) != first.get(bucket))
         };
         (0..first.len() as u16).filter(differs).collect()
     }
@@ -51,21 +47,13 @@ impl Reconcile {
         for &target in &self.live {
             let held = self.lists.get(&target);
             for (key, (version, holder)) in &holders {
-                let lacks = held
-                    .and_then(|list| list.get(key))
-                    .is_none_or(|held| held < version);
+                let lacks = held.and_then(|list| list.get(key)).is_none_or(|held| held < version);
                 if lacks {
-                    ships
-                        .entry((*holder, target))
-                        .or_default()
-                        .push(key.clone());
+                    ships.entry((*holder, target)).or_default().push(key.clone());
                 }
             }
         }
-        self.reading = holders
-            .iter()
-            .map(|(key, (version, _))| (key.clone(), *version))
-            .collect();
+        self.reading = holders.iter().map(|(key, (version, _))| (key.clone(), *version)).collect();
         self.enter(now, Phase::Ship);
         for &target in &self.live {
             let lags = self.digests[&target].1 < self.required_counter;
@@ -87,17 +75,9 @@ impl Reconcile {
     }
 
     fn queue_ship(&mut self, holder: NodeId, target: NodeId, keys: Vec<Key>) {
-        let to = *self
-            .spec
-            .targets
-            .iter()
-            .find(|r| r.node == target)
-            .expect("a target is in the specification");
+        let to = *self.spec.targets.iter().find(|r| r.node == target).expect("a target is in the specification");
         let ship = Message::Ship {
-            request: RequestId {
-                job: self.job,
-                n: 0,
-            },
+            request: RequestId { job: self.job, n: 0 },
             shard: self.spec.shard,
             epoch: self.spec.epoch,
             purpose: self.spec.purpose,

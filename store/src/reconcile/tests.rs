@@ -7,10 +7,7 @@ use crate::engine::{BUCKETS, Digest};
 use crate::id::{DiskId, Session, WriterId};
 use crate::wire::Selection;
 
-const EPOCH: Epoch = Epoch {
-    generation: 1,
-    n: 5,
-};
+const EPOCH: Epoch = Epoch { generation: 1, n: 5 };
 
 #[derive(Default)]
 struct Replicas {
@@ -21,10 +18,7 @@ struct Replicas {
 }
 
 fn version(counter: u64) -> Version {
-    Version {
-        counter,
-        writer: WriterId(1),
-    }
+    Version { counter, writer: WriterId(1) }
 }
 
 fn key(n: usize) -> Key {
@@ -32,27 +26,19 @@ fn key(n: usize) -> Key {
 }
 
 fn replica(node: u32) -> Replica {
-    Replica {
-        node: NodeId(node),
-        session: Session(EPOCH),
-        disk: DiskId(node.into()),
-    }
+    Replica { node: NodeId(node), session: Session(EPOCH), disk: DiskId(node.into()) }
 }
 
 /// Stands for the engine's buckets: any function of the key will do.
 fn bucket(key: &Key) -> u16 {
-    key.encoded().bytes().fold(0u16, |sum, byte| {
-        (sum * 31 + u16::from(byte)) % BUCKETS as u16
-    })
+    key.encoded().bytes().fold(0u16, |sum, byte| (sum * 31 + u16::from(byte)) % BUCKETS as u16)
 }
 
 impl Replicas {
     fn with(nodes: &[u32], documents: usize) -> Replicas {
         let mut replicas = Replicas::default();
         for &node in nodes {
-            let copy = (0..documents)
-                .map(|n| (key(n), version(n as u64 + 1)))
-                .collect();
+            let copy = (0..documents).map(|n| (key(n), version(n as u64 + 1))).collect();
             replicas.held.insert(NodeId(node), copy);
             replicas.counters.insert(NodeId(node), documents as u64);
         }
@@ -77,39 +63,17 @@ impl Replicas {
         Some(match message {
             Message::Digest { request, .. } => {
                 let max_counter = self.counters[&to];
-                Message::Digests {
-                    request,
-                    node: to,
-                    buckets: self.digest(to),
-                    max_counter,
-                }
+                Message::Digests { request, node: to, buckets: self.digest(to), max_counter }
             }
-            Message::List {
-                request, buckets, ..
-            } => {
-                let held = self.held[&to]
-                    .iter()
-                    .filter(|(key, _)| buckets.contains(&bucket(key)));
-                Message::Listing {
-                    request,
-                    node: to,
-                    entries: held.map(|(k, v)| (k.clone(), *v)).collect(),
-                }
+            Message::List { request, buckets, .. } => {
+                let held = self.held[&to].iter().filter(|(key, _)| buckets.contains(&bucket(key)));
+                Message::Listing { request, node: to, entries: held.map(|(k, v)| (k.clone(), *v)).collect() }
             }
-            Message::Ship {
-                request,
-                selection: Selection::Keys(keys),
-                to: target,
-                raise_to,
-                ..
-            } => {
+            Message::Ship { request, selection: Selection::Keys(keys), to: target, raise_to, .. } => {
                 if self.down.contains(&target.node) {
                     return None;
                 }
-                let shipped: Vec<(Key, Version)> = keys
-                    .into_iter()
-                    .map(|k| (k.clone(), self.held[&to][&k]))
-                    .collect();
+                let shipped: Vec<(Key, Version)> = keys.into_iter().map(|k| (k.clone(), self.held[&to][&k])).collect();
                 let copy = self.held.get_mut(&target.node).unwrap();
                 let mut applied = 0;
                 for (key, version) in shipped {
@@ -121,13 +85,7 @@ impl Replicas {
                 }
                 let counter = self.counters.get_mut(&target.node).unwrap();
                 *counter = raise_to.max(*counter);
-                Message::Repaired {
-                    request,
-                    node: target.node,
-                    applied,
-                    max_counter: *counter,
-                    end: None,
-                }
+                Message::Repaired { request, node: target.node, applied, max_counter: *counter, end: None }
             }
             other => panic!("a node is not asked {other:?}"),
         })
@@ -168,20 +126,13 @@ fn delta(old: &[u32], new: &[u32]) -> Spec {
 fn equal_replicas_cost_one_round_of_digests() {
     let mut replicas = Replicas::with(&[1, 2, 3], 500);
     let report = replicas.run(delta(&[1, 2, 3], &[1, 2, 3])).unwrap();
-    assert_eq!(
-        (report.differing, report.shipped, replicas.messages),
-        (0, 0, 3)
-    );
+    assert_eq!((report.differing, report.shipped, replicas.messages), (0, 0, 3));
 }
 
 #[test]
 fn what_only_one_old_replica_of_the_majority_holds_is_carried_over() {
     let mut replicas = Replicas::with(&[1, 2, 3, 4], 300);
-    replicas
-        .held
-        .get_mut(&NodeId(2))
-        .unwrap()
-        .insert(key(17), version(900));
+    replicas.held.get_mut(&NodeId(2)).unwrap().insert(key(17), version(900));
     replicas.held.get_mut(&NodeId(4)).unwrap().remove(&key(3));
     replicas.counters.insert(NodeId(2), 900);
     let report = replicas.run(delta(&[1, 2, 3], &[2, 3, 4])).unwrap();
@@ -197,10 +148,7 @@ fn a_minority_that_is_down_is_left_out_and_a_majority_that_is_down_is_waited_for
     replicas.held.get_mut(&NodeId(3)).unwrap().clear();
     replicas.down = vec![NodeId(4), NodeId(1)];
     let report = replicas.run(delta(&[1, 2, 3], &[2, 3, 4])).unwrap();
-    assert_eq!(
-        (report.shipped, report.verified),
-        (50, vec![NodeId(2), NodeId(3)])
-    );
+    assert_eq!((report.shipped, report.verified), (50, vec![NodeId(2), NodeId(3)]));
     replicas.down = vec![NodeId(1), NodeId(2)];
     assert_eq!(replicas.run(delta(&[1, 2, 3], &[2, 3, 4])), None);
 }
@@ -210,18 +158,6 @@ fn a_skipped_delta_pass_still_carries_the_counter() {
     let mut replicas = Replicas::with(&[1, 2], 10);
     replicas.held.get_mut(&NodeId(2)).unwrap().clear();
     replicas.counters.insert(NodeId(2), 0);
-    let report = replicas
-        .run(Spec {
-            counters_only: true,
-            ..delta(&[1], &[2])
-        })
-        .unwrap();
-    assert_eq!(
-        (
-            report.shipped,
-            replicas.held[&NodeId(2)].len(),
-            replicas.counters[&NodeId(2)]
-        ),
-        (0, 0, 10)
-    );
+    let report = replicas.run(Spec { counters_only: true, ..delta(&[1], &[2]) }).unwrap();
+    assert_eq!((report.shipped, replicas.held[&NodeId(2)].len(), replicas.counters[&NodeId(2)]), (0, 0, 10));
 }

@@ -18,11 +18,7 @@ impl Client {
     /// `nodes`: where to start; any node of the cluster will do.
     pub fn new(env: Env, nodes: Vec<NodeId>, timing: Timing) -> Client {
         let router = Router::new(WriterId(env.dice.bits()), nodes, timing);
-        Client {
-            env,
-            router,
-            done: VecDeque::new(),
-        }
+        Client { env, router, done: VecDeque::new() }
     }
 
     /// Begins an operation and sends its first messages.
@@ -35,10 +31,7 @@ impl Client {
     /// Begins several operations at once: those of one shard travel in one batch per node.
     pub fn submit_all(&mut self, requests: Vec<Request>) -> Vec<OperationId> {
         let now = self.env.clock.now();
-        let ids = requests
-            .into_iter()
-            .map(|request| self.router.start(now, request))
-            .collect();
+        let ids = requests.into_iter().map(|request| self.router.start(now, request)).collect();
         self.flush();
         ids
     }
@@ -84,9 +77,7 @@ impl Client {
 
     fn flush(&mut self) {
         for (node, message) in self.router.drain_sends() {
-            self.env
-                .net
-                .send(crate::env::Peer::Node(node), encode(&message));
+            self.env.net.send(crate::env::Peer::Node(node), encode(&message));
         }
         self.done.extend(self.router.drain_done());
     }

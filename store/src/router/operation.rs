@@ -92,10 +92,7 @@ impl Operation {
 
     /// Fixes the one version of this put or delete. A second choice would make one operation two.
     pub(super) fn choose(&mut self, version: Version) {
-        assert!(
-            self.chosen.is_none() || mutant!("M26"),
-            "one operation, one version"
-        );
+        assert!(self.chosen.is_none() || mutant!("M26"), "one operation, one version");
         self.chosen = Some((version, self.epoch));
     }
 
@@ -121,25 +118,12 @@ impl Operation {
                     Request::Delete { .. } => None,
                     Request::Get { .. } => unreachable!("a get writes back"),
                 };
-                Op::Write {
-                    key,
-                    version,
-                    chosen_at,
-                    value,
-                }
+                Op::Write { key, version, chosen_at, value }
             }
             Phase::WriteBack { version, chosen_at } => {
                 self.write_sent = true;
-                let (_, value) = self
-                    .best
-                    .clone()
-                    .expect("a write-back has something to write");
-                Op::Write {
-                    key,
-                    version,
-                    chosen_at,
-                    value,
-                }
+                let (_, value) = self.best.clone().expect("a write-back has something to write");
+                Op::Write { key, version, chosen_at, value }
             }
         }
     }
@@ -147,9 +131,7 @@ impl Operation {
     /// Takes one replica's answer; `false` if it answers another question.
     pub(super) fn take(&mut self, node: NodeId, answer: Answer) -> bool {
         match (&mut self.phase, answer) {
-            (Phase::Counter { greatest }, Answer::Counter(counter)) => {
-                *greatest = counter.max(*greatest)
-            }
+            (Phase::Counter { greatest }, Answer::Counter(counter)) => *greatest = counter.max(*greatest),
             (Phase::Read, Answer::Read { version, value }) => {
                 self.seen.push(version);
                 if self.best.as_ref().is_none_or(|(best, _)| version > *best) {
@@ -157,9 +139,7 @@ impl Operation {
                 }
             }
             (Phase::Write { .. } | Phase::WriteBack { .. }, Answer::Written) => {}
-            (Phase::Write { .. } | Phase::WriteBack { .. }, Answer::BelowBarrier) => {
-                self.refused = true
-            }
+            (Phase::Write { .. } | Phase::WriteBack { .. }, Answer::BelowBarrier) => self.refused = true,
             _ => return false,
         }
         self.answered.push(node);
@@ -173,24 +153,15 @@ impl Operation {
         if self.seen.iter().all(|seen| *seen == version) {
             return true;
         }
-        self.phase = Phase::WriteBack {
-            version,
-            chosen_at: self.epoch,
-        };
+        self.phase = Phase::WriteBack { version, chosen_at: self.epoch };
         false
     }
 
     /// The outcome of an operation whose last phase a quorum answered.
     pub(super) fn complete(self) -> Outcome {
         match (self.request, self.chosen, self.best) {
-            (Request::Put { value, .. }, Some((version, _)), _) => Outcome::Ok {
-                version,
-                value: Some(value),
-            },
-            (Request::Delete { .. }, Some((version, _)), _) => Outcome::Ok {
-                version,
-                value: None,
-            },
+            (Request::Put { value, .. }, Some((version, _)), _) => Outcome::Ok { version, value: Some(value) },
+            (Request::Delete { .. }, Some((version, _)), _) => Outcome::Ok { version, value: None },
             (Request::Get { .. }, _, Some((version, value))) => Outcome::Ok { version, value },
             _ => unreachable!("a completed operation has a version"),
         }
@@ -199,9 +170,7 @@ impl Operation {
     /// The outcome of an operation that is given up.
     pub(super) fn give_up(self) -> Outcome {
         if self.write_sent {
-            Outcome::Unknown {
-                version: self.chosen.map(|(version, _)| version),
-            }
+            Outcome::Unknown { version: self.chosen.map(|(version, _)| version) }
         } else {
             Outcome::Rejected
         }
