@@ -1,0 +1,123 @@
+//! Whatever was committed is there after any crash, and nothing that was not is there by half.
+
+use std::sync::Arc;
+
+use miroir_store::engine::{Effect, Engine, Options};
+
+use crate::disk::{Failure, Rng, TestDisk};
+use crate::model::{Model, Step};
+
+/// What a node left behind when it died.
+struct Death {
+    /// Everything whose commit returned `Ok`.
+    committed: Model,
+    /// That, and the group whose commit was cut short, if there was one.
+    attempted: Option<Model>,
+}
+
+/// Works on an engine until the disk fails. What the engine answers on the way is compared with the model.
+fn work(mut engine: Engine, mut committed: Model, rng: &mut Rng, clock: &mut u64) -> Death {
+    loop {
+        let mut staged = committed.clone();
+        let mut effects: Vec<Effect> = Vec::new();
+        for _ in 0..=rng.below(5) {
+            let step = Step::draw(rng, clock);
+            match step.stage(&mut engine) {
+                Ok(answer) => {
+                    let (expected, effect) = staged.apply(&step);
+                    assert_eq!(answer, expected, "{step:?}");
+                    effects.extend(effect);
+                }
+                Err(_) => return Death { committed, attempted: None },
+            }
+        }
+        if rng.chance(1, 50)
+            && let Ok(seen) = Model::of(&engine)
+        {
+            assert_eq!(seen, staged, "reads include what is staged");
+        }
+        match engine.commit() {
+            Ok(done) => {
+                assert_eq!(done, effects);
+                committed = staged;
+            }
+            Err(_) => return Death { committed, attempted: Some(staged) },
+        }
+    }
+}
+
+fn options(rng: &mut Rng) -> Options {
+    Options {
+        flush_writes: [4, 12, 40, 200][rng.below(4) as usize],
+        flush_bytes: [4_000, 60_000, 1 << 20][rng.below(3) as usize],
+        cache_bytes: [0, 40_000, 1 << 20][rng.below(3) as usize],
+    }
+}
+
+/// One machine, crashed again and again: in commits, in flushes, in recovery, in first creation.
+fn torture(seed: u64, crashes: u64) -> u64 {
+    let mut rng = Rng(seed);
+    let mut disk = TestDisk::default();
+    let mut model = Model::default();
+    let mut attempted = None;
+    let mut clock = 0;
+    let mut recoveries_cut = 0;
+    let mut formatted = None;
+    for _ in 0..crashes {
+        // Often the next crash hits while the engine is being opened.
+        let soon = rng.chance(1, 3);
+        disk.fail(1 + rng.below(if soon { 30 } else { 400 }), Failure::Death);
+        let fresh = rng.bits();
+        match Engine::open(Arc::new(disk.clone()), options(&mut rng), fresh) {
+            Err(_) => recoveries_cut += 1,
+            Ok(engine) => {
+                let id = *formatted.get_or_insert(engine.disk_id());
+                assert_eq!(engine.disk_id(), id, "seed {seed}: a disk keeps its id from its first opening on");
+                if let Ok(found) = Model::of(&engine) {
+                    // A commit that was cut short is wholly there or wholly absent.
+                    if attempted.as_ref() == Some(&found) {
+                        model = found;
+                    } else {
+                        assert_eq!(found, model, "seed {seed}");
+                    }
+                    let death = work(engine, model, &mut rng, &mut clock);
+                    model = death.committed;
+                    attempted = death.attempted;
+                }
+            }
+        }
+        disk = disk.crash(&mut rng);
+    }
+    let engine = Engine::open(Arc::new(disk), options(&mut rng), 0).expect("a healthy disk opens");
+    let found = Model::of(&engine).expect("a healthy disk reads");
+    assert!(found == model || Some(found) == attempted, "seed {seed}: the last crash");
+    recoveries_cut
+}
+
+#[test]
+fn committed_groups_survive_every_crash() {
+    let (mut crashes, mut recoveries_cut) = (0, 0);
+    for seed in 0..60 {
+        recoveries_cut += torture(seed, 25);
+        crashes += 25;
+    }
+    println!("{crashes} crashes, {recoveries_cut} of them while an engine was being opened");
+    assert!(recoveries_cut > 100);
+}
+
+/// `MIROIR_CRASHES=100000 cargo test --release -p miroir-store --test engine -- --ignored many` for a night.
+#[test]
+#[ignore = "runs as long as it is told to"]
+#[expect(clippy::disallowed_methods, reason = "how long to run is the caller's choice and no part of a run")]
+fn many_crashes() {
+    let wanted: u64 = std::env::var("MIROIR_CRASHES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
+    let (mut crashes, mut recoveries_cut) = (0, 0);
+    for seed in 1_000.. {
+        if crashes >= wanted {
+            break;
+        }
+        recoveries_cut += torture(seed, 50);
+        crashes += 50;
+    }
+    println!("{crashes} crashes, {recoveries_cut} of them while an engine was being opened");
+}

@@ -1,0 +1,12 @@
+//! The engine against a disk that forgets, tears, fills up, fails and rots.
+//!
+//! `disk` is that disk; `model` is what the engine should hold, as plain maps, and the driver that does the same to
+//! both. Each of the other files attacks one promise.
+
+mod cost;
+mod crashes;
+mod disk;
+mod failures;
+mod model;
+mod reads;
+mod rot;
