@@ -233,7 +233,10 @@ impl Coordinator {
     /// When [`Coordinator::tick`] is due next.
     pub fn deadline(&self, now: Nanos) -> Nanos {
         let jobs = self.jobs.values().map(|job| job.reconcile.deadline());
-        jobs.chain([now + self.options.resend]).min().expect("never empty")
+        let copying = self.migrations.values().filter(|record| record.value.stage == Stage::DualWrite);
+        let copies = copying.filter_map(|record| self.progress.get(&record.value.id)).flat_map(|p| p.copies.values());
+        let pages = copies.map(|copy| copy.deadline(&self.options.migration)).filter(|deadline| *deadline > now);
+        jobs.chain(pages).chain([now + self.options.resend]).min().expect("never empty")
     }
 
     /// What is to be sent now that the commits are durable.

@@ -108,6 +108,12 @@ impl MigrationRecord {
 /// How long a stage may take.
 #[derive(Clone, Debug)]
 pub struct Timing {
+    /// Documents per copied page, and the least time between two pages to one joining node: what a copy may take of
+    /// the network and the disks.
+    pub page_documents: u32,
+    pub page_interval: Nanos,
+    /// A page that is not confirmed is asked for again this often.
+    pub page_resend: Nanos,
     /// How long stragglers among the joining nodes are waited for once a majority of the new set has the copy.
     pub copy_grace: Nanos,
     pub copy_timeout: Nanos,
@@ -123,6 +129,9 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Timing {
         Timing {
+            page_documents: 64,
+            page_interval: 0,
+            page_resend: millis(40),
             copy_grace: millis(300),
             copy_timeout: millis(5_000),
             drain_timeout: millis(800),

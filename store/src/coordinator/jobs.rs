@@ -33,7 +33,7 @@ impl Coordinator {
 
     /// Asks for the next page of each joining node that has installed the configuration.
     pub(super) fn copy_pages(&mut self, now: Nanos, id: MigrationId, config: &ShardConfig) {
-        let resend = self.options.resend * 2;
+        let timing = self.options.migration.clone();
         for joiner in config.joiners() {
             let installed = self.installed.get(&(config.shard, joiner.node)).copied().unwrap_or(Epoch::ZERO);
             if installed < config.epoch {
@@ -42,7 +42,7 @@ impl Coordinator {
             let progress = self.progress.entry(id).or_default();
             let copy = progress.copies.entry(joiner.node).or_insert_with(|| Copy::new(joiner));
             let request = RequestId { job: PAGES, n: self.next_page };
-            if let Some((source, ship)) = copy.ask(now, resend, config, request) {
+            if let Some((source, ship)) = copy.ask(now, &timing, config, request) {
                 self.next_page += 1;
                 self.send(Peer::Node(source), ship);
             }

@@ -3,10 +3,8 @@
 use crate::config::{Replica, ShardConfig};
 use crate::env::Nanos;
 use crate::id::{Key, NodeId};
+use crate::migration::Timing;
 use crate::wire::{Message, PageEnd, Purpose, RequestId, Selection};
-
-/// Documents per page.
-pub const PAGE_DOCUMENTS: u32 = 64;
 
 /// The copy to one joining node. One page is under way at a time; a page that is not confirmed is asked for again,
 /// from the next source. Pages merge by version, so a page that comes twice or late does no harm.
@@ -15,25 +13,27 @@ pub struct Copy {
     to: Replica,
     after: Option<Key>,
     done: bool,
-    under_way: Option<(RequestId, Nanos)>,
+    under_way: Option<RequestId>,
+    asked_at: Option<Nanos>,
     turn: usize,
 }
 
 impl Copy {
     pub fn new(to: Replica) -> Copy {
-        Copy { to, after: None, done: false, under_way: None, turn: 0 }
+        Copy { to, after: None, done: false, under_way: None, asked_at: None, turn: 0 }
     }
 
     pub fn is_done(&self) -> bool {
         self.done
     }
 
-    /// When a page that was not confirmed is asked for again.
-    pub fn deadline(&self, resend: Nanos) -> Nanos {
-        match (self.done, &self.under_way) {
+    /// When the next page is asked for, or the last one again.
+    pub fn deadline(&self, timing: &Timing) -> Nanos {
+        let rest = if self.under_way.is_some() { timing.page_resend } else { timing.page_interval };
+        match (self.done, self.asked_at) {
             (true, _) => Nanos::MAX,
-            (false, Some((_, sent_at))) => sent_at + resend,
             (false, None) => 0,
+            (false, Some(at)) => at + rest,
         }
     }
 
@@ -41,24 +41,25 @@ impl Copy {
     pub fn ask(
         &mut self,
         now: Nanos,
-        resend: Nanos,
+        timing: &Timing,
         config: &ShardConfig,
         request: RequestId,
     ) -> Option<(NodeId, Message)> {
-        if now < self.deadline(resend) {
+        if now < self.deadline(timing) {
             return None;
         }
         if self.under_way.is_some() {
             self.turn += 1;
         }
-        self.under_way = Some((request, now));
+        self.under_way = Some(request);
+        self.asked_at = Some(now);
         let source = config.old[self.turn % config.old.len()].node;
         let ship = Message::Ship {
             request,
             shard: config.shard,
             epoch: config.epoch,
             purpose: Purpose::Copy,
-            selection: Selection::Page { after: self.after.clone(), documents: PAGE_DOCUMENTS },
+            selection: Selection::Page { after: self.after.clone(), documents: timing.page_documents },
             to: self.to,
             raise_to: 0,
         };
@@ -67,7 +68,7 @@ impl Copy {
 
     /// The joining node has made a page durable.
     pub fn confirmed(&mut self, request: RequestId, end: &PageEnd) {
-        if self.under_way.as_ref().is_none_or(|(asked, _)| *asked != request) {
+        if self.under_way != Some(request) {
             return;
         }
         self.under_way = None;

@@ -1,0 +1,232 @@
+//! The adapter: gives the store a clock, dice, a disk and a network that are the simulator's.
+//!
+//! Nothing is decided here. Each trait of the store's `env` is handed to its counterpart in the simulator, under the
+//! incarnation of the process it is made for, so that a dead process reaches nothing.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use miroir_sim::clock::ProcessClock;
+use miroir_sim::disk::{Mount, SimFile};
+use miroir_sim::net::Endpoint;
+use miroir_sim::{Incarnation, Names, ProcessId, Random, Stream, Timers, World};
+use miroir_store::env::{BoxFuture, Clock, Dice, Disk, Env, File, Nanos, Net, Peer, Probe};
+use miroir_store::id::NodeId;
+
+/// Which simulated process is which peer. Processes are registered operator first, then nodes, coordinator, clients.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    nodes: Vec<ProcessId>,
+    coordinator: ProcessId,
+    clients: Vec<ProcessId>,
+}
+
+impl Directory {
+    /// `clients[0]` is the operator.
+    pub fn new(nodes: Vec<ProcessId>, coordinator: ProcessId, clients: Vec<ProcessId>) -> Directory {
+        Directory { nodes, coordinator, clients }
+    }
+
+    pub fn process(&self, peer: Peer) -> Option<ProcessId> {
+        match peer {
+            Peer::Node(node) => self.nodes.get((node.0 as usize).checked_sub(1)?).copied(),
+            Peer::Coordinator => Some(self.coordinator),
+            Peer::Client(n) => self.clients.get(n as usize).copied(),
+        }
+    }
+
+    pub fn peer(&self, process: ProcessId) -> Option<Peer> {
+        if process == self.coordinator {
+            return Some(Peer::Coordinator);
+        }
+        if let Some(index) = self.nodes.iter().position(|node| *node == process) {
+            return Some(Peer::Node(NodeId(index as u32 + 1)));
+        }
+        self.clients.iter().position(|client| *client == process).map(|n| Peer::Client(n as u64))
+    }
+
+    pub fn node(&self, process: ProcessId) -> Option<NodeId> {
+        match self.peer(process) {
+            Some(Peer::Node(node)) => Some(node),
+            _ => None,
+        }
+    }
+
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, ProcessId)> + '_ {
+        self.nodes.iter().enumerate().map(|(index, process)| (NodeId(index as u32 + 1), *process))
+    }
+
+    pub fn coordinator(&self) -> ProcessId {
+        self.coordinator
+    }
+
+    /// The operator is client 0.
+    pub fn clients(&self) -> &[ProcessId] {
+        &self.clients
+    }
+
+    /// Finds everybody by name among the registered processes.
+    pub fn from_names(names: &Names, nodes: &[String], clients: &[String]) -> Directory {
+        let id = |name: &str| names.find(name).unwrap_or_else(|| panic!("{name} is registered"));
+        let operator = id("operator");
+        Directory {
+            nodes: nodes.iter().map(|name| id(name)).collect(),
+            coordinator: id("coordinator"),
+            clients: std::iter::once(operator).chain(clients.iter().map(|name| id(name))).collect(),
+        }
+    }
+}
+
+/// The effects of one life of a process. Processes without a disk of their own get one that refuses everything.
+pub fn env(world: &World, life: Incarnation, directory: &Arc<Directory>, disk: Option<Mount>, probe: Arc<dyn Probe>) -> Env {
+    let clock = world.clock(life.process);
+    let key = u64::from(life.process.0) << 32 | u64::from(life.number);
+    Env {
+        clock: Arc::new(SimClock(clock.clone())),
+        dice: Arc::new(SimDice(Mutex::new(world.dice().stream("entropy", key)))),
+        disk: match disk {
+            Some(mount) => Arc::new(StoreDisk { mount, timers: world.timers().clone() }),
+            None => Arc::new(NoDisk),
+        },
+        net: Arc::new(SimNet {
+            endpoint: world.endpoint(life),
+            directory: directory.clone(),
+            clock,
+            timers: world.timers().clone(),
+        }),
+        probe,
+    }
+}
+
+struct SimClock(ProcessClock);
+
+impl Clock for SimClock {
+    fn now(&self) -> Nanos {
+        self.0.now()
+    }
+}
+
+struct SimDice(Mutex<Stream>);
+
+impl Dice for SimDice {
+    fn bits(&self) -> u128 {
+        self.0.lock().expect("nobody panics while drawing").next_u128()
+    }
+}
+
+struct SimNet {
+    endpoint: Endpoint,
+    directory: Arc<Directory>,
+    clock: ProcessClock,
+    timers: Timers,
+}
+
+impl Net for SimNet {
+    fn send(&self, to: Peer, frame: Vec<u8>) {
+        if let Some(process) = self.directory.process(to) {
+            self.endpoint.send(process, frame);
+        }
+    }
+
+    fn recv(&self, until: Nanos) -> BoxFuture<'_, Vec<(Peer, Vec<u8>)>> {
+        // `until` is on the process's own clock, which may be wrong; the fabric keeps true time.
+        let wait = until.saturating_sub(self.clock.now());
+        let until = if until == Nanos::MAX { Nanos::MAX } else { self.timers.now().saturating_add(wait) };
+        let received = self.endpoint.recv(until);
+        Box::pin(async move {
+            let frames = received.await.into_iter();
+            frames.filter_map(|(from, frame)| Some((self.directory.peer(from)?, frame))).collect()
+        })
+    }
+}
+
+/// The store's view of a simulated disk.
+pub struct StoreDisk {
+    mount: Mount,
+    timers: Timers,
+}
+
+impl StoreDisk {
+    /// The disk outside a cluster, for tests of the engine alone.
+    pub fn new(mount: Mount, timers: Timers) -> StoreDisk {
+        StoreDisk { mount, timers }
+    }
+}
+
+impl std::fmt::Debug for StoreDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoreDisk")
+    }
+}
+
+impl Disk for StoreDisk {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(StoreFile(self.mount.open(name)?)))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.mount.remove(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.mount.list()
+    }
+
+    fn settled(&self) -> BoxFuture<'_, ()> {
+        let latency = self.mount.take_latency();
+        let sleep = (latency > 0).then(|| self.timers.sleep(latency));
+        Box::pin(async move {
+            if let Some(sleep) = sleep {
+                sleep.await;
+            }
+        })
+    }
+}
+
+struct StoreFile(SimFile);
+
+impl std::fmt::Debug for StoreFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StoreFile({})", self.0.name())
+    }
+}
+
+impl File for StoreFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, out)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, data)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+/// Clients keep nothing.
+#[derive(Debug)]
+struct NoDisk;
+
+impl Disk for NoDisk {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, format!("a client has no disk for {name}")))
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}

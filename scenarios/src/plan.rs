@@ -1,0 +1,281 @@
+//! Everything a run decides, drawn once from its seed: printable, serialisable, shrinkable.
+//!
+//! `Seed -> Plan` is pure. A scenario starts from [`Plan::draw`] and changes what it is about; `--set` changes single
+//! values after that; `--plan FILE` replaces all of it. Chances are ratios, times are integers with their unit in the
+//! name.
+
+use miroir_sim::fault::{Intensity, draw_faults};
+use miroir_sim::plan::{LinkPlan, SimPlan};
+use miroir_sim::time::MILLIS;
+use miroir_sim::{Dice, Random, Ratio, Seed};
+use miroir_store::id::{NodeId, ShardId};
+use miroir_store::placement::place;
+use serde::{Deserialize, Serialize};
+
+/// A whole run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The scenario that directs it.
+    pub scenario: String,
+    /// Feeds every stream of the run that is not drawn here (each message's fate, each client's choices). A string, as
+    /// TOML has no unsigned 64-bit numbers.
+    pub seed: String,
+    /// How hard the world was meant to be when faults were drawn.
+    pub profile: Profile,
+    pub cluster: ClusterPlan,
+    pub workload: WorkloadPlan,
+    pub timing: TimingPlan,
+    pub migrations: Vec<MigrationPlan>,
+    pub sim: SimPlan,
+}
+
+/// How hard the world is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// Latency, and nothing else.
+    Calm,
+    /// A little loss, duplication and reordering; in some runs a crash, a pause or a partition.
+    Usual,
+    /// Several faults at a time, as many as leave a majority alone.
+    Storm,
+}
+
+impl std::str::FromStr for Profile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Profile, String> {
+        match text {
+            "calm" => Ok(Profile::Calm),
+            "usual" => Ok(Profile::Usual),
+            "storm" => Ok(Profile::Storm),
+            _ => Err(format!("`{text}` is no profile: use calm, usual or storm")),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterPlan {
+    pub nodes: u32,
+    pub replication: u32,
+    pub shards: u32,
+    pub anti_entropy: bool,
+    pub anti_entropy_period_ms: u64,
+    /// The safety gate is overridden. Exists only in the simulator.
+    pub unsafe_cutover: bool,
+    /// A skipped delta pass keeps no old replicas. Exists only in the simulator.
+    pub eager_cleanup: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadPlan {
+    pub clients: u32,
+    /// Over all clients; afterwards they go on at a slower pace until the migrations have ended.
+    pub operations: u32,
+    pub documents: u32,
+    pub reads: Ratio,
+    pub deletes: Ratio,
+    /// Chance that a client has two to four operations under way at once.
+    pub pipelined: Ratio,
+    pub value_bytes: u32,
+    /// A client gives an operation up after this long.
+    pub give_up_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimingPlan {
+    pub page_documents: u32,
+    pub page_interval_ms: u64,
+    pub drain_timeout_ms: u64,
+    pub joint_timeout_ms: u64,
+    /// Faults end at this time at the latest, and the run heals.
+    pub chaos_ms: u64,
+    /// How long a healed cluster may take until its migrations have ended and its replicas are equal.
+    pub settle_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigrationPlan {
+    pub shard: u32,
+    /// The nodes that shall hold the shard, by number.
+    pub target: Vec<u32>,
+    /// Skip the delta pass.
+    pub skip_delta: bool,
+    /// Starts when the clients have ended this many operations.
+    pub after_operations: u32,
+}
+
+/// What has to be known before anything else is drawn; what is `None` is drawn.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    pub replication: Option<u32>,
+    pub nodes: Option<u32>,
+    pub clients: Option<u32>,
+}
+
+impl Plan {
+    /// The standard cutover: 3 to 6 nodes, replication 1 or 3, 8 clients, about 2,000 operations, one migration that
+    /// starts after a tenth of them, a link to the joining nodes that loses 1 to 5 % of the clients' writes.
+    pub fn draw(scenario: &str, seed: Seed, profile: Profile, given: &Shape) -> Plan {
+        let dice = Dice::new(seed);
+        let mut shape = dice.stream("plan", 0);
+        let drawn = *shape.pick(&[1, 3]);
+        let replication = given.replication.unwrap_or(drawn);
+        let drawn = if replication == 1 { shape.range(3..=4) } else { shape.range(4..=6) } as u32;
+        let nodes = given.nodes.unwrap_or(drawn).max(replication + 1);
+        let mut plan = Plan {
+            scenario: scenario.to_owned(),
+            seed: seed.to_string(),
+            profile,
+            cluster: ClusterPlan {
+                nodes,
+                replication,
+                shards: shape.range(1..=2) as u32,
+                anti_entropy: true,
+                anti_entropy_period_ms: shape.range(300..=800),
+                unsafe_cutover: false,
+                eager_cleanup: false,
+            },
+            workload: WorkloadPlan {
+                clients: given.clients.unwrap_or(8),
+                operations: 2_000,
+                documents: shape.range(200..=400) as u32,
+                reads: Ratio::of(3, 10),
+                deletes: Ratio::of(1, 10),
+                pipelined: Ratio::of(1, 5),
+                value_bytes: shape.range(16..=160) as u32,
+                give_up_ms: 1_000,
+            },
+            timing: TimingPlan {
+                page_documents: shape.range(8..=16) as u32,
+                page_interval_ms: shape.range(10..=16),
+                drain_timeout_ms: 800,
+                joint_timeout_ms: 2_500,
+                chaos_ms: 6_000,
+                settle_ms: 30_000,
+            },
+            migrations: Vec::new(),
+            sim: SimPlan::default(),
+        };
+        plan.draw_migration(&dice);
+        plan.draw_world(&dice);
+        plan
+    }
+
+    pub fn seed(&self) -> Seed {
+        self.seed.parse().expect("a checked plan has a seed")
+    }
+
+    pub fn node_names(&self) -> Vec<String> {
+        (1..=self.cluster.nodes).map(|n| format!("n{n}")).collect()
+    }
+
+    pub fn client_names(&self) -> Vec<String> {
+        (1..=self.workload.clients).map(|n| format!("client-{n}")).collect()
+    }
+
+    /// Every process of the run, in the order in which they are registered.
+    pub fn process_names(&self) -> Vec<String> {
+        let mut names = vec!["operator".to_owned()];
+        names.extend(self.node_names());
+        names.push("coordinator".to_owned());
+        names.extend(self.client_names());
+        names
+    }
+
+    /// Where a shard lives before anything moves.
+    pub fn placed(&self, shard: u32) -> Vec<u32> {
+        let nodes: Vec<NodeId> = (1..=self.cluster.nodes).map(NodeId).collect();
+        place(ShardId(shard), &nodes, self.cluster.replication as usize).iter().map(|node| node.0).collect()
+    }
+
+    /// The nodes that a migration brings in.
+    pub fn joiners(&self, migration: &MigrationPlan) -> Vec<u32> {
+        let placed = self.placed(migration.shard);
+        migration.target.iter().copied().filter(|node| !placed.contains(node)).collect()
+    }
+
+    /// One migration of shard 0 that replaces one of its replicas, or several.
+    pub fn draw_migration(&mut self, dice: &Dice) {
+        let mut stream = dice.stream("migration", 0);
+        let placed = self.placed(0);
+        let mut spare: Vec<u32> = (1..=self.cluster.nodes).filter(|node| !placed.contains(node)).collect();
+        stream.shuffle(&mut spare);
+        let most = spare.len().min(placed.len());
+        let moved = if stream.chance(Ratio::of(2, 3)) { 1 } else { stream.range(1..=most as u64) as usize };
+        let first = stream.below(placed.len() as u64) as usize;
+        let mut target = placed.clone();
+        for (n, joiner) in spare.into_iter().take(moved).enumerate() {
+            target[(first + n) % placed.len()] = joiner;
+        }
+        let after_operations = self.workload.operations / 10;
+        self.migrations = vec![MigrationPlan { shard: 0, target, skip_delta: false, after_operations }];
+    }
+
+    /// Latencies, loss and faults of the profile, and the lossy links to the joining nodes.
+    pub fn draw_world(&mut self, dice: &Dice) {
+        let mut stream = dice.stream("world", 0);
+        let network = &mut self.sim.network;
+        network.latency_min_us = stream.range(100..=400);
+        network.latency_mean_us = network.latency_min_us + stream.range(100..=900);
+        self.sim.disk.sync_min_us = stream.range(50..=200);
+        self.sim.disk.sync_mean_us = self.sim.disk.sync_min_us + stream.range(50..=400);
+        if self.profile == Profile::Calm {
+            self.sim.faults.clear();
+            self.sim.network.links.clear();
+            return;
+        }
+        let storm = self.profile == Profile::Storm;
+        let network = &mut self.sim.network;
+        network.tail = Ratio::of(1, 200);
+        network.tail_mean_us = stream.range(2_000..=20_000);
+        network.loss = Ratio::of(if storm { stream.range(0..=20) } else { stream.range(0..=2) } as u32, 1_000);
+        network.duplicate = Ratio::of(stream.range(0..=10) as u32, 1_000);
+        network.reorder = Ratio::of(stream.range(0..=20) as u32, 1_000);
+        network.reorder_max_us = stream.range(1_000..=10_000);
+        let loss = Ratio::of(stream.range(10..=50) as u32, 1_000);
+        self.lossy_links(loss);
+        self.draw_faults(dice, storm, stream.chance(Ratio::of(1, 3)));
+    }
+
+    /// Every link from a client to a joining node loses this share.
+    pub fn lossy_links(&mut self, loss: Ratio) {
+        let mut links = Vec::new();
+        for migration in &self.migrations {
+            for joiner in self.joiners(migration) {
+                for client in self.client_names() {
+                    let to = format!("n{joiner}");
+                    links.push(LinkPlan { from: client, to, loss: Some(loss), ..LinkPlan::default() });
+                }
+            }
+        }
+        links.dedup();
+        self.sim.network.links = links;
+    }
+
+    /// Crashes, pauses, partitions and failing syncs: in storms always, otherwise in some runs.
+    fn draw_faults(&mut self, dice: &Dice, storm: bool, some: bool) {
+        self.sim.faults.clear();
+        if !storm && !some {
+            return;
+        }
+        let intensity = if storm { Intensity::storm() } else { Intensity { max_ms: 300, ..Intensity::usual() } };
+        let horizon = if storm { 4_000 } else { 2_000 } * MILLIS;
+        let names = self.node_names();
+        // At replication 1 no fault is in the minority of a shard; at 3, one node may be hurt.
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let nodes = Intensity { budget: Some(1), ..intensity.clone() };
+        self.sim.faults = draw_faults(dice, &names, horizon, &nodes);
+        let other = Dice::new(Seed(dice.stream("coordinator-faults", 0).next_u64()));
+        let mut coordinator = draw_faults(&other, &["coordinator"], horizon, &Intensity { budget: Some(1), ..intensity });
+        for fault in &mut coordinator {
+            fault.id = format!("c-{}", fault.id);
+        }
+        self.sim.faults.extend(coordinator);
+    }
+}
