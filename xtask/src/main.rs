@@ -1,1 +1,43 @@
-fn main(){}
+//! `cargo xtask`: reads the command line, runs one command, ends with a documented exit code.
+
+use std::process::ExitCode;
+
+use xtask::cli::{self, Cli, Command, Stop};
+use xtask::exit::{Exit, Failure};
+use xtask::print::{note, out, red};
+use xtask::worker::Worker;
+use xtask::workspace::Workspace;
+use xtask::{sim, sweep, test};
+
+fn main() -> ExitCode {
+    let result = match cli::parse(std::env::args_os()) {
+        Ok(cli) => run(&cli),
+        Err(Stop::Help(text)) => {
+            out(text.trim_end());
+            Ok(Exit::Expected)
+        }
+        Err(Stop::Failure(failure)) => Err(failure),
+    };
+    let exit = result.unwrap_or_else(|failure| {
+        if !failure.line.is_empty() {
+            note(format!("{}: {failure}", red("error")));
+        }
+        failure.exit
+    });
+    exit.into()
+}
+
+fn run(cli: &Cli) -> Result<Exit, Failure> {
+    let workspace = Workspace::locate();
+    let build = cli.build()?;
+    match &cli.command {
+        Command::Sim(options) => sim::run(&workspace, build, options),
+        Command::Scenarios { json } => {
+            let arguments: &[&str] = if *json { &["scenarios", "--json"] } else { &["scenarios"] };
+            Worker::build(&workspace, build)?.print(arguments)
+        }
+        Command::Sweep(options) => sweep::run(&workspace, build, options),
+        Command::Test { areas } => test::run(&workspace, build, areas),
+        Command::Ci => test::run(&workspace, build, &[]),
+    }
+}

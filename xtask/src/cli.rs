@@ -1,0 +1,347 @@
+//! What can be typed. A contract: scripts and documents rely on it, and a test parses every command the README shows.
+//!
+//! Every refusal is one line that says what is allowed, with exit code 2. A command or flag of the contract that this
+//! version does not have yet is refused by name, never accepted and ignored.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr as _;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgGroup, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+use crate::catalog::nearest;
+use crate::exit::Failure;
+use crate::seeds::SeedRange;
+use crate::worker::Build;
+
+/// Commands of the contract that come with a later version.
+const LATER_COMMANDS: [&str; 10] =
+    ["merge", "replay", "shrink", "explain", "check", "mutants", "report", "bench", "soak", "qualify"];
+
+/// Flags of the contract that come with a later version.
+const LATER_FLAGS: [&str; 3] = ["--html", "--for", "--partition"];
+
+/// The environment variable that stands in for `--dev`.
+pub const PROFILE_VARIABLE: &str = "MIROIR_PROFILE";
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+/// Runs shard cutovers under chaos inside a deterministic simulator, one seed or many.
+///
+/// Exit codes: 0 as expected, 2 refused or bad input, 4 nothing ran, 70 internal error, 100 at least one finding,
+/// 101 a build failed.
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Build the worker with cargo's dev profile: builds faster, runs slower, same traces (also: MIROIR_PROFILE=dev)
+    #[arg(long, global = true)]
+    pub dev: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one seed and report what happened
+    Sim(Sim),
+    /// List the scenarios: id, promise, marks
+    Scenarios {
+        /// One JSON array on stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run many seeds, one process each, and add them up
+    Sweep(Sweep),
+    /// Run the tests, or some areas of them
+    Test {
+        /// Default: all areas, in this order
+        #[arg(value_enum)]
+        areas: Vec<Area>,
+    },
+    /// What CI runs: every area of `test`
+    Ci,
+}
+
+#[derive(Debug, Args)]
+pub struct Sim {
+    /// Default: cutover/swarm
+    pub scenario: Option<String>,
+    /// Decimal, 0x hex, or a commit hash of 40 hex digits. Default: MIROIR_SEED, else a random one
+    #[arg(long, value_name = "N")]
+    pub seed: Option<String>,
+    /// Run this plan instead of the one that the seed draws
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Run the seed in two processes and compare the whole event traces
+    #[arg(long)]
+    pub twice: bool,
+    /// How much of the event trace the report shows
+    #[arg(long, value_enum)]
+    pub trace: Option<TraceLevel>,
+    /// Stop at this simulated time, as in 3.2s
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// One JSON record on stdout instead of the report
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["seeds", "count"])))]
+pub struct Sweep {
+    /// Ids or globs; globs leave out the canary and twins with the gate overridden. Default: cutover/swarm
+    pub scenarios: Vec<String>,
+    /// The seeds A to B, without B
+    #[arg(long, value_name = "A..B")]
+    pub seeds: Option<String>,
+    /// N seeds from MIROIR_SEED on, else from a random one
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Processes at a time. Default: one per core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Stop after this many failing seeds, or `all`: never
+    #[arg(long, value_name = "N|all", default_value = "10", value_parser = MaxFail::parse)]
+    pub max_fail: MaxFail,
+    /// A seed that takes longer than this is killed and reported as crashed
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub wall_limit_s: u64,
+    /// Where results.jsonl and the files of failing seeds go. Default: a fresh folder in target/miroir/sweeps
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// One record per run on stdout, then one summary line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What changes a run besides its seed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct Overrides {
+    /// How rough the plan is: calm, usual, storm, or a file
+    #[arg(long, value_name = "P")]
+    pub profile: Option<String>,
+    /// Override one key of the plan; `--set help` lists the keys
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Switch on a planted bug, as in M05
+    #[arg(long, value_name = "M")]
+    pub mutant: Option<String>,
+}
+
+impl Overrides {
+    /// As they are typed: for the worker, and for a person who reproduces a run.
+    pub fn to_arguments(&self) -> Vec<String> {
+        let profile = self.profile.iter().map(|profile| ("--profile", profile));
+        let set = self.set.iter().map(|pair| ("--set", pair));
+        let mutant = self.mutant.iter().map(|mutant| ("--mutant", mutant));
+        profile.chain(set).chain(mutant).flat_map(|(flag, value)| [flag.to_owned(), value.clone()]).collect()
+    }
+
+    /// Whether the keys were asked for.
+    pub fn wants_help(&self) -> bool {
+        self.set.iter().any(|pair| pair == "help")
+    }
+
+    /// Each `--set` must look like one; whether the key exists and the value is in range, the worker knows.
+    pub fn check(&self) -> Result<(), Failure> {
+        match self.set.iter().find(|pair| !matches!(pair.split_once('='), Some((key, _)) if !key.is_empty())) {
+            Some(pair) => Err(Failure::refused(format!(
+                "--set: `{pair}` is not key=value; `cargo xtask sim --set help` lists the keys"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TraceLevel {
+    Off,
+    Short,
+    Full,
+}
+
+impl TraceLevel {
+    pub const fn name(self) -> &'static str {
+        match self {
+            TraceLevel::Off => "off",
+            TraceLevel::Short => "short",
+            TraceLevel::Full => "full",
+        }
+    }
+}
+
+/// One group of tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Area {
+    /// rustfmt, and clippy with and without the simulator's cfg
+    Lint,
+    /// One seed twice, in two builds, with and without its trace: always the same trace hash
+    Determinism,
+    /// cargo's tests of the whole workspace, on real tokio
+    Unit,
+    /// cargo's tests of the simulator and the scenarios, inside the simulator
+    Sim,
+    /// Every scenario over 20 seeds
+    Scenarios,
+    /// One known kill per planted bug
+    Mutants,
+    /// The long crash tests of the store's engine
+    Engine,
+    /// Every command and link in README and docs
+    Docs,
+}
+
+/// After how many failing seeds a sweep stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxFail(pub Option<u64>);
+
+impl MaxFail {
+    fn parse(text: &str) -> Result<MaxFail, String> {
+        match (text, text.parse::<u64>()) {
+            ("all", _) => Ok(MaxFail(None)),
+            (_, Ok(count @ 1..)) => Ok(MaxFail(Some(count))),
+            _ => Err("write a number from 1 on, or `all`".to_owned()),
+        }
+    }
+}
+
+impl Sweep {
+    /// The seeds that were asked for; the group above sees to it that exactly one of the two was.
+    pub fn range(&self) -> Result<SeedRange, Failure> {
+        match (&self.seeds, self.count) {
+            (Some(range), _) => SeedRange::from_str(range),
+            (None, count) => SeedRange::counted(count.unwrap_or_default()),
+        }
+    }
+}
+
+impl Cli {
+    /// How the worker is to be built: `--dev`, else the environment.
+    pub fn build(&self) -> Result<Build, Failure> {
+        if self.dev {
+            return Ok(Build::Dev);
+        }
+        match std::env::var(PROFILE_VARIABLE).as_deref() {
+            Err(_) | Ok("" | "sim") => Ok(Build::Sim),
+            Ok("dev") => Ok(Build::Dev),
+            Ok(other) => Err(Failure::refused(format!("{PROFILE_VARIABLE}: `{other}` is not a build; use sim or dev"))),
+        }
+    }
+}
+
+/// Why there is no command to run.
+#[derive(Debug)]
+pub enum Stop {
+    /// Help was asked for.
+    Help(String),
+    Failure(Failure),
+}
+
+/// Reads a command line, the program's name first.
+pub fn parse<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Cli, Stop> {
+    Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Help(error.render().ansi().to_string()),
+        _ => Stop::Failure(Failure::refused(explain(&error))),
+    })
+}
+
+/// Clap's error as one line.
+fn explain(error: &clap::Error) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(value)) => Some(value.as_str()),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            format!("name a command; available: {}", available())
+        }
+        ErrorKind::InvalidSubcommand => {
+            let name = context(ContextKind::InvalidSubcommand).unwrap_or_default();
+            if LATER_COMMANDS.contains(&name) {
+                return format!("`{name}` is not part of this version; available: {}", available());
+            }
+            let hint = nearest(name, command_names().iter().map(String::as_str))
+                .map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+            format!("there is no command `{name}`; {hint}available: {}", available())
+        }
+        ErrorKind::UnknownArgument
+            if context(ContextKind::InvalidArg).is_some_and(|flag| LATER_FLAGS.contains(&flag)) =>
+        {
+            let flag = context(ContextKind::InvalidArg).unwrap_or_default();
+            format!("`{flag}` is not part of this version; `--help` lists what is")
+        }
+        _ => {
+            let text = error.render().to_string();
+            let first_paragraph: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+            format!("{}; `--help` lists what is allowed", first_paragraph.join(" ").trim_start_matches("error: "))
+        }
+    }
+}
+
+/// The names of all commands of this version.
+pub fn command_names() -> Vec<String> {
+    Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
+
+fn available() -> String {
+    command_names().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+
+    fn refusal(line: &str) -> String {
+        match parse(format!("xtask {line}").split_whitespace()) {
+            Err(Stop::Failure(failure)) => {
+                assert_eq!(failure.exit, Exit::Refused);
+                assert!(!failure.line.contains('\n'), "{failure}");
+                failure.line
+            }
+            other => panic!("`{line}` was not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn later_commands_and_flags_are_refused_by_name() {
+        for command in LATER_COMMANDS {
+            assert!(
+                refusal(command).starts_with(&format!("`{command}` is not part of this version; available: sim, "))
+            );
+        }
+        assert!(refusal("sim --html out.html").starts_with("`--html` is not part of this version"));
+        assert!(refusal("sweep --for 10m").starts_with("`--for` is not part of this version"));
+        assert!(refusal("sweep --partition=slice:1/2").starts_with("`--partition` is not part of this version"));
+    }
+
+    #[test]
+    fn every_other_mistake_says_what_is_allowed() {
+        assert!(refusal("swep").contains("did you mean `sweep`?"));
+        assert!(refusal("").contains("available: sim, scenarios, sweep, test, ci"));
+        assert!(refusal("sim --trace loud").contains("off, short, full"));
+        assert!(refusal("sweep cutover/swarm").contains("--seeds <A..B>"));
+        assert!(refusal("sweep --seeds 0..1 --max-fail none").contains("or `all`"));
+        assert!(refusal("sweep --seeds 0..1 --jobs 0").contains("--jobs"));
+        assert!(refusal("sweep --seeds 0..1 --count 2").contains("--count"));
+        assert!(refusal("test nothing").contains("determinism"));
+    }
+
+    #[test]
+    fn overrides_are_typed_again_as_they_were() {
+        let line = "xtask sim steady/smoke --mutant M05 --set a=1 --set b=1/2 --profile storm";
+        let Ok(Cli { command: Command::Sim(sim), .. }) = parse(line.split(' ')) else { panic!("{line}") };
+        assert_eq!(sim.overrides.to_arguments().join(" "), "--profile storm --set a=1 --set b=1/2 --mutant M05");
+        assert!(sim.overrides.check().is_ok());
+        let bad = Overrides { set: vec!["=1".to_owned()], ..Overrides::default() };
+        assert!(bad.check().unwrap_err().line.contains("--set help"));
+    }
+}

@@ -1,0 +1,119 @@
+//! The known kills: for each planted bug one seed that finds it, committed in `scenarios/kills.toml`.
+//!
+//! ```toml
+//! [[kill]]
+//! mutant = "M29"
+//! scenario = "cutover/swarm"
+//! set = ["replication=1"]      # may be left out
+//! seed = 17
+//! expect = "violation"
+//! ```
+//! A row holds when the run with the mutant ends with exactly that verdict and the run without it passes: the second half
+//! shows that it is the mutant that is found, not the seed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use miroir_sim::seed::Seed;
+use serde::Deserialize;
+
+use crate::cli::Overrides;
+use crate::exit::Failure;
+use crate::record::{Recorded, Verdict};
+use crate::worker::{Job, Worker};
+
+/// Where the table stands, from the root of the workspace.
+pub const TABLE: &str = "scenarios/kills.toml";
+
+/// Wall time for one run.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    #[serde(default)]
+    kill: Vec<Kill>,
+}
+
+/// One row: a planted bug and the seed that finds it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kill {
+    pub mutant: String,
+    pub scenario: String,
+    #[serde(default)]
+    pub set: Vec<String>,
+    pub seed: Seed,
+    pub expect: Verdict,
+}
+
+/// Reads the table.
+pub fn load(root: &Path) -> Result<Vec<Kill>, Failure> {
+    let text = std::fs::read_to_string(root.join(TABLE)).map_err(|error| Failure::io("read", TABLE, &error))?;
+    read(&text)
+}
+
+fn read(text: &str) -> Result<Vec<Kill>, Failure> {
+    let table: Table = toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+        Failure::refused(format!("{TABLE}, line {line}: {}", error.message().replace('\n', " ")))
+    })?;
+    match table.kill.iter().find(|kill| kill.expect == Verdict::Pass) {
+        Some(kill) => Err(Failure::refused(format!("{TABLE}: {} expects a pass, which kills nothing", kill.mutant))),
+        None => Ok(table.kill),
+    }
+}
+
+impl Kill {
+    /// Runs the seed with the mutant and without it. The error says which of the two did not do its part.
+    pub fn check(&self, worker: &Worker) -> Result<(), Failure> {
+        let with = self.verdict(worker, Some(self.mutant.clone()))?;
+        if with.record.verdict != self.expect {
+            let (found, why) = (with.record.verdict, with.reason());
+            return Err(Failure::internal(format!("{self}: expected {}, got {found} ({why})", self.expect)));
+        }
+        let without = self.verdict(worker, None)?;
+        if without.record.verdict != Verdict::Pass {
+            let (found, why) = (without.record.verdict, without.reason());
+            return Err(Failure::internal(format!("{self}: without the mutant it should pass; got {found} ({why})")));
+        }
+        Ok(())
+    }
+
+    fn verdict(&self, worker: &Worker, mutant: Option<String>) -> Result<Recorded, Failure> {
+        let overrides = Overrides { profile: None, set: self.set.clone(), mutant };
+        let output = worker.record(&Job::bare(&self.scenario, self.seed, &overrides), Some(LIMIT))?;
+        Recorded::of(&self.scenario, self.seed, &output)
+    }
+}
+
+impl std::fmt::Display for Kill {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} by {} seed {}", self.mutant, self.scenario, self.seed)?;
+        self.set.iter().try_for_each(|pair| write!(f, " --set {pair}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read() {
+        let text =
+            "[[kill]]\nmutant = 'M05'\nscenario = 'cutover/swarm'\nset = ['a=1']\nseed = 17\nexpect = 'violation'\n";
+        let kills = read(text).unwrap();
+        assert_eq!(kills[0].to_string(), "M05 by cutover/swarm seed 17 --set a=1");
+        assert_eq!(kills[0].expect, Verdict::Violation);
+        assert!(read("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_row_that_cannot_kill_is_refused() {
+        let row = |expect: &str| format!("[[kill]]\nmutant = 'M05'\nscenario = 's'\nseed = 1\nexpect = '{expect}'\n");
+        assert!(read(&row("pass")).unwrap_err().line.contains("kills nothing"));
+        let failure = read(&row("death")).unwrap_err();
+        assert!(failure.line.starts_with("scenarios/kills.toml, line 5: "), "{failure}");
+        assert!(!failure.line.contains('\n'));
+    }
+}

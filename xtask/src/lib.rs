@@ -1,0 +1,25 @@
+//! The command line of developers and CI: `cargo xtask ...`.
+//!
+//! One sentence: [`cli`] says what can be typed; [`worker`] builds and starts the program that runs one seed inside the
+//! simulator; [`sim`] runs one seed, [`sweep`] many, [`twice`] one seed two times; [`test`] strings these together with
+//! cargo's own tests, and CI runs that.
+//!
+//! Nothing here is simulated: this package is built without the simulator's cfg, starts processes, and measures wall
+//! time. Nothing here judges a run either. Verdicts come from the worker; the command line adds only those that a worker
+//! cannot speak for itself: it crashed, it hung, it said two different things, or a whole sweep never reached a mark.
+
+pub mod catalog;
+pub mod cli;
+pub mod docs;
+pub mod exit;
+pub mod kills;
+pub mod print;
+pub mod record;
+pub mod runs;
+pub mod seeds;
+pub mod sim;
+pub mod sweep;
+pub mod test;
+pub mod twice;
+pub mod worker;
+pub mod workspace;

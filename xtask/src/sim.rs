@@ -1,0 +1,95 @@
+//! `cargo xtask sim`: one seed, run, reported, and kept.
+//!
+//! The seed is the first and the last thing printed, so that it can be found at either end of a scrolled-away terminal.
+//! With `--json` those lines go to stderr, and stdout carries the record alone.
+
+use std::path::Path;
+
+use crate::catalog;
+use crate::cli::Sim;
+use crate::exit::{Exit, Failure};
+use crate::print::{note, out, pass_on_stderr};
+use crate::record::{Recorded, Verdict};
+use crate::runs;
+use crate::seeds;
+use crate::twice;
+use crate::worker::{Build, Ended, Job, Worker};
+use crate::workspace::Workspace;
+
+/// Runs one seed as the command line says.
+pub fn run(workspace: &Workspace, build: Build, sim: &Sim) -> Result<Exit, Failure> {
+    if sim.overrides.wants_help() {
+        return Worker::build(workspace, build)?.print(&["set-help"]);
+    }
+    sim.overrides.check()?;
+    let seed = seeds::choose(sim.seed.as_deref())?;
+    let say = |line: String| if sim.json { note(line) } else { out(line) };
+    say(format!("seed {seed}"));
+
+    let worker = Worker::build(workspace, build)?;
+    let scenario = sim.scenario.as_deref().unwrap_or(catalog::DEFAULT);
+    let folder = runs::claim(&workspace.kept().join("runs"), &format!("{scenario}-{seed}"))?;
+    let job = Job {
+        trace: sim.trace,
+        until: sim.until.as_deref(),
+        plan: sim.plan.as_deref(),
+        out: Some(&folder),
+        ..Job::bare(scenario, seed, &sim.overrides)
+    };
+    let result = if sim.json { recorded(&worker, &job, sim.twice) } else { shown(&worker, &job, sim.twice) };
+    // Whatever happened, what the run wrote is kept, and a folder in which it wrote nothing goes.
+    if runs::keep(&folder)? && result.is_ok() {
+        say(format!("kept in {}", workspace.shown(&folder)));
+    }
+    if result.is_ok() {
+        say(format!("seed {seed}"));
+    }
+    result
+}
+
+/// The report for a person comes straight from the worker; `--twice` adds what the comparison found.
+fn shown(worker: &Worker, job: &Job, twice: bool) -> Result<Exit, Failure> {
+    let exit = match worker.show(job)? {
+        Ended::Exit(exit @ (Exit::Expected | Exit::Finding)) => exit,
+        Ended::Exit(exit) => return Err(Failure::already_said(exit)),
+        ended => {
+            out(format!("verdict crashed: the worker {ended}"));
+            Exit::Finding
+        }
+    };
+    if !twice {
+        return Ok(exit);
+    }
+    let twice = compared(worker, job)?;
+    out(&twice.text);
+    if twice.run.record.verdict == Verdict::Diverged {
+        out("verdict diverged: the same seed did two different things");
+        return Ok(Exit::Finding);
+    }
+    Ok(exit)
+}
+
+/// The record for a script.
+fn recorded(worker: &Worker, job: &Job, twice: bool) -> Result<Exit, Failure> {
+    let run = if twice {
+        let twice = twice::run(worker, job, job.out.unwrap_or(Path::new(".")))?;
+        note(&twice.text);
+        twice.run
+    } else {
+        let output = worker.record(job, None)?;
+        let run = Recorded::of(job.scenario, job.seed, &output)?;
+        pass_on_stderr(&output.stderr);
+        run
+    };
+    out(&run.line);
+    Ok(match run.record.verdict {
+        Verdict::Pass => Exit::Expected,
+        _ => Exit::Finding,
+    })
+}
+
+/// The run is already kept: the two that are compared leave only their traces behind.
+fn compared(worker: &Worker, job: &Job) -> Result<twice::Twice, Failure> {
+    let folder = job.out.unwrap_or(Path::new("."));
+    twice::run(worker, &Job { out: None, trace: None, ..job.clone() }, folder)
+}

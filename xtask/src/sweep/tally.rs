@@ -1,0 +1,194 @@
+//! The sums of one scenario over a sweep.
+
+use std::collections::BTreeMap;
+
+use miroir_sim::seed::Seed;
+use serde_json::{Value, json};
+
+use crate::catalog::Entry;
+use crate::record::{Migrations, Verdict, Windows};
+
+use super::pool::Finished;
+
+/// A run counts as well served when at least this share of its writes was acked.
+pub const WELL_ACKED_PERCENT: u64 = 90;
+
+/// One mark: how many seeds reached it, and how often in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    pub seeds: u64,
+    pub times: u64,
+}
+
+/// A seed that did not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failing {
+    pub seed: Seed,
+    pub verdict: Verdict,
+    pub reason: String,
+}
+
+/// The runs of one scenario, added up.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    id: String,
+    declared: Vec<String>,
+    verdicts: BTreeMap<Verdict, u64>,
+    marks: BTreeMap<String, Reached>,
+    failing: Vec<Failing>,
+    pub acked: u64,
+    pub rejected: u64,
+    pub unknown: u64,
+    pub windows: Windows,
+    pub refusals: u64,
+    pub migrations: Migrations,
+    /// Seeds in which at least one migration was done.
+    pub migrated: u64,
+    /// Seeds in which [`WELL_ACKED_PERCENT`] of the writes were acked.
+    pub well_acked: u64,
+    /// Seeds that ran in two processes.
+    pub compared: u64,
+    pub simulated_ns: u64,
+}
+
+impl Tally {
+    pub fn new(entry: &Entry) -> Tally {
+        Tally {
+            id: entry.id.clone(),
+            declared: entry.marks.clone(),
+            verdicts: BTreeMap::new(),
+            marks: entry.marks.iter().map(|mark| (mark.clone(), Reached::default())).collect(),
+            failing: Vec::new(),
+            acked: 0,
+            rejected: 0,
+            unknown: 0,
+            windows: Windows::default(),
+            refusals: 0,
+            migrations: Migrations::default(),
+            migrated: 0,
+            well_acked: 0,
+            compared: 0,
+            simulated_ns: 0,
+        }
+    }
+
+    pub fn add(&mut self, finished: &Finished) {
+        let record = &finished.run.record;
+        *self.verdicts.entry(record.verdict).or_default() += 1;
+        self.acked += record.acked;
+        self.rejected += record.rejected;
+        self.unknown += record.unknown;
+        self.windows.transient += record.windows.transient;
+        self.windows.superseded += record.windows.superseded;
+        self.windows.permanent += record.windows.permanent;
+        self.refusals += record.refusals.len() as u64;
+        self.migrations.done += record.migrations.done;
+        self.migrations.aborted += record.migrations.aborted;
+        self.migrations.refused += record.migrations.refused;
+        self.migrated += u64::from(record.migrations.done > 0);
+        self.well_acked += u64::from(record.acked_percent().is_some_and(|percent| percent >= WELL_ACKED_PERCENT));
+        self.compared += u64::from(finished.compared);
+        self.simulated_ns = self.simulated_ns.saturating_add(record.simulated_ns);
+        for (mark, times) in record.marks.iter().filter(|(_, times)| **times > 0) {
+            let reached = self.marks.entry(mark.clone()).or_default();
+            reached.seeds += 1;
+            reached.times += times;
+        }
+        if record.verdict != Verdict::Pass {
+            let reason = finished.run.reason().to_owned();
+            self.failing.push(Failing { seed: record.seed, verdict: record.verdict, reason });
+        }
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub fn seeds(&self) -> u64 {
+        self.verdicts.values().sum()
+    }
+
+    pub fn count(&self, verdict: Verdict) -> u64 {
+        self.verdicts.get(&verdict).copied().unwrap_or_default()
+    }
+
+    /// The verdicts that occurred, best first.
+    pub fn verdicts(&self) -> impl Iterator<Item = (Verdict, u64)> {
+        self.verdicts.iter().map(|(verdict, count)| (*verdict, *count))
+    }
+
+    /// Every declared mark and every other that was reached.
+    pub fn marks(&self) -> impl Iterator<Item = (&str, Reached)> {
+        self.marks.iter().map(|(mark, reached)| (mark.as_str(), *reached))
+    }
+
+    /// In the order in which the runs ended.
+    pub fn failing(&self) -> &[Failing] {
+        &self.failing
+    }
+
+    /// The declared marks that no seed reached.
+    pub fn unreached(&self) -> Vec<&str> {
+        self.declared.iter().map(String::as_str).filter(|mark| self.marks[*mark].seeds == 0).collect()
+    }
+
+    /// The sums, for a script.
+    pub fn to_json(&self) -> Value {
+        let marks: BTreeMap<&str, Value> = self
+            .marks()
+            .map(|(mark, reached)| (mark, json!({"seeds": reached.seeds, "times": reached.times})))
+            .collect();
+        let verdicts: BTreeMap<String, u64> = self.verdicts().map(|(verdict, n)| (verdict.to_string(), n)).collect();
+        json!({
+            "scenario": self.id, "seeds": self.seeds(), "verdicts": verdicts,
+            "acked": self.acked, "rejected": self.rejected, "unknown": self.unknown,
+            "windows": self.windows, "refusals": self.refusals, "migrations": self.migrations,
+            "seeds_migrated": self.migrated, "seeds_well_acked": self.well_acked, "seeds_compared": self.compared,
+            "marks": marks, "unreached": self.unreached(), "simulated_ns": self.simulated_ns,
+            "failing": self.failing.iter().map(|failing| failing.seed).collect::<Vec<_>>(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Record, Recorded};
+
+    fn finished(rest: &str) -> Finished {
+        let line = format!(r#"{{"v":1,"scenario":"a","seed":7,{rest}}}"#);
+        Finished { run: Recorded { record: Record::read(&line).unwrap(), line }, compared: true }
+    }
+
+    fn entry(marks: &[&str]) -> Entry {
+        let marks: Vec<String> = marks.iter().map(|&mark| mark.to_owned()).collect();
+        serde_json::from_value(json!({"id": "a", "marks": marks})).unwrap()
+    }
+
+    #[test]
+    fn runs_add_up() {
+        let mut tally = Tally::new(&entry(&["m", "never"]));
+        tally.add(&finished(
+            r#""verdict":"pass","acked":90,"unknown":10,"marks":{"m":3,"extra":1},"migrations":{"done":2}"#,
+        ));
+        tally.add(&finished(
+            r#""verdict":"violation","acked":89,"rejected":11,"marks":{"m":0},"windows":{"permanent":4}"#,
+        ));
+        assert_eq!((tally.seeds(), tally.count(Verdict::Pass), tally.compared), (2, 1, 2));
+        assert_eq!((tally.acked, tally.migrated, tally.well_acked, tally.windows.permanent), (179, 1, 1, 4));
+        assert_eq!(tally.failing().len(), 1);
+        let marks: Vec<_> = tally.marks().map(|(mark, reached)| (mark, reached.seeds, reached.times)).collect();
+        assert_eq!(marks, [("extra", 1, 1), ("m", 1, 3), ("never", 0, 0)]);
+        assert_eq!(tally.unreached(), ["never"]);
+    }
+
+    #[test]
+    fn a_script_finds_the_sums_under_stable_names() {
+        let mut tally = Tally::new(&entry(&[]));
+        tally.add(&finished(r#""verdict":"stalled","acked":5"#));
+        let value = tally.to_json();
+        assert_eq!(value["verdicts"]["stalled"], 1);
+        assert_eq!(value["failing"], json!([7]));
+        assert_eq!(value["seeds_well_acked"], 1);
+    }
+}

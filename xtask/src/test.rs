@@ -1,0 +1,191 @@
+//! `cargo xtask test`: everything that must hold, area by area; CI runs exactly this.
+//!
+//! The areas run in the order of [`Area`]: what fails fastest comes first, and what the rest relies on (a seed means one
+//! run) before what relies on it. An area that fails does not stop the others.
+
+mod cargo;
+
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum as _;
+
+use crate::catalog::{self, Catalog};
+use crate::cli::{Area, MaxFail, Overrides, TraceLevel};
+use crate::docs;
+use crate::exit::{Exit, Failure};
+use crate::kills;
+use crate::print::{green, note, out, red};
+use crate::record::{Recorded, Verdict};
+use crate::runs;
+use crate::seeds::SeedRange;
+use crate::sweep;
+use crate::twice;
+use crate::worker::{Build, Job, Worker};
+use crate::workspace::Workspace;
+use miroir_sim::seed::Seed;
+
+/// The seed of the determinism check.
+const SEED: Seed = Seed(42);
+
+/// The seeds that every scenario must pass.
+const SCENARIO_SEEDS: std::ops::Range<u64> = 0..20;
+
+/// Wall time for one run.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How many checks of an area held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub passed: u64,
+    pub failed: u64,
+}
+
+impl Count {
+    /// Counts one check, and says what is wrong with it.
+    fn check(&mut self, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(why) => {
+                self.failed += 1;
+                out(format!("{} {why}", red("failed:")));
+            }
+        }
+    }
+
+    fn add(&mut self, other: Count) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// Runs `areas`, or all.
+pub fn run(workspace: &Workspace, build: Build, areas: &[Area]) -> Result<Exit, Failure> {
+    let typed = !areas.is_empty();
+    let areas = if typed { areas } else { Area::value_variants() };
+    let mut lines = Vec::new();
+    let mut total = Count::default();
+    let mut build_failed = false;
+    for &area in areas {
+        out(format!("== {}", name(area)));
+        let started = Instant::now();
+        let count = run_area(workspace, build, area, typed).unwrap_or_else(|failure| {
+            build_failed |= failure.exit == Exit::BuildFailed;
+            if !failure.line.is_empty() {
+                note(format!("{}: {failure}", red("error")));
+            }
+            Count { passed: 0, failed: 1 }
+        });
+        total.add(count);
+        lines.push(line(area, count, started.elapsed()));
+    }
+    out("");
+    lines.iter().for_each(out);
+    out(format!("{} passed, {} failed", total.passed, total.failed));
+    Ok(match total {
+        _ if build_failed => Exit::BuildFailed,
+        Count { failed: 1.., .. } => Exit::Finding,
+        Count { passed: 0, .. } => Exit::NothingRan,
+        _ => Exit::Expected,
+    })
+}
+
+fn name(area: Area) -> String {
+    area.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+fn line(area: Area, count: Count, took: Duration) -> String {
+    let verdict = match count {
+        Count { failed: 1.., .. } => red("failed "),
+        Count { passed: 0, .. } => "nothing".to_owned(),
+        _ => green("ok     "),
+    };
+    let Count { passed, failed } = count;
+    format!("{verdict} {:<12} {passed:>6} passed, {failed} failed, {:.1} s", name(area), took.as_secs_f64())
+}
+
+fn run_area(workspace: &Workspace, build: Build, area: Area, typed: bool) -> Result<Count, Failure> {
+    match area {
+        Area::Lint => cargo::lint(workspace),
+        Area::Determinism => determinism(workspace),
+        Area::Unit => cargo::test(workspace.cargo("test"), &["--workspace"], &[]),
+        Area::Sim => {
+            cargo::test(workspace.simulator_cargo("test"), &["-p", "miroir-sim", "-p", "miroir-scenarios"], &[])
+        }
+        Area::Scenarios => scenarios(workspace, build),
+        Area::Mutants => mutants(workspace, build),
+        Area::Engine => {
+            // Among all areas, the short tests of the engine have already run as unit tests.
+            let which = if typed { "--include-ignored" } else { "--ignored" };
+            cargo::test(workspace.cargo("test"), &["-p", "miroir-store", "--lib", "--tests"], &["engine", which])
+        }
+        Area::Docs => documents(workspace),
+    }
+}
+
+/// One seed: twice in two processes, in the other build, and with its trace shown. Always the same trace hash.
+fn determinism(workspace: &Workspace) -> Result<Count, Failure> {
+    let mut count = Count::default();
+    let worker = Worker::build(workspace, Build::Sim)?;
+    let overrides = Overrides::default();
+    let job = Job::bare(catalog::DEFAULT, SEED, &overrides);
+
+    let folder = runs::claim(&workspace.kept().join("twice"), &format!("{}-{SEED}", job.scenario))?;
+    let twice = twice::run(&worker, &job, &folder)?;
+    runs::keep(&folder)?;
+    out(&twice.text);
+    let first = twice.run;
+    let equal = !matches!(first.record.verdict, Verdict::Diverged | Verdict::Crashed);
+    count.check(if equal { Ok(()) } else { Err(format!("{} seed {SEED} in two processes", job.scenario)) });
+
+    let mut same = |what: &str, worker: &Worker, job: &Job| -> Result<(), Failure> {
+        let other = Recorded::of(job.scenario, job.seed, &worker.record(job, Some(LIMIT))?)?;
+        let (one, two) = (&first.record.trace_hash, &other.record.trace_hash);
+        count.check(match (one, two) {
+            (Some(one), Some(two)) if one == two => Ok(()),
+            _ => Err(format!("{what}: trace hash {two:?}, where {one:?} was expected")),
+        });
+        Ok(())
+    };
+    same("with the full trace shown", &worker, &Job { trace: Some(TraceLevel::Full), ..job.clone() })?;
+    same("in the dev build", &Worker::build(workspace, Build::Dev)?, &job)?;
+    Ok(count)
+}
+
+/// A sweep of every scenario, twins included, and the canary.
+fn scenarios(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
+    let worker = Worker::build(workspace, build)?;
+    let catalog = Catalog::load(&worker)?;
+    let request = sweep::Request {
+        entries: catalog.all_but_canary(),
+        seeds: SeedRange(SCENARIO_SEEDS),
+        overrides: Overrides::default(),
+        build,
+        jobs: None,
+        max_fail: MaxFail(None),
+        limit: LIMIT,
+        out: None,
+        json: false,
+    };
+    let outcome = sweep::execute(workspace, &worker, &catalog, &request)?;
+    let alarm = u64::from(outcome.broken_alarm.is_none());
+    Ok(Count { passed: outcome.passed() + alarm, failed: outcome.findings() })
+}
+
+/// One known kill per planted bug.
+fn mutants(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
+    let kills = kills::load(workspace.root())?;
+    let worker = Worker::build(workspace, build)?;
+    let mut count = Count::default();
+    for kill in &kills {
+        count.check(kill.check(&worker).map_err(|failure| failure.line));
+    }
+    Ok(count)
+}
+
+/// Commands and links of the documents.
+fn documents(workspace: &Workspace) -> Result<Count, Failure> {
+    let checked = docs::check(workspace.root())?;
+    let mut count = Count { passed: checked.passed, failed: 0 };
+    checked.failed.into_iter().for_each(|line| count.check(Err(line)));
+    Ok(count)
+}
