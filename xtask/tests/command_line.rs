@@ -1,0 +1,200 @@
+//! The command line as scripts see it: exit codes, what goes to stdout and what to stderr, and what is left on disk.
+//!
+//! The worker is `tests/fake-worker.sh`, each of whose scenarios misbehaves in one way.
+#![cfg(unix)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+    /// Where this command kept its runs.
+    kept: PathBuf,
+}
+
+impl Ran {
+    fn lines(&self) -> Vec<&str> {
+        self.stdout.lines().collect()
+    }
+
+    /// The records, or the summary, of a `--json` command.
+    fn json(&self) -> Vec<Value> {
+        self.lines().iter().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect()
+    }
+
+    /// The one line of an error.
+    fn error(&self) -> &str {
+        let line = self.stderr.trim_end().strip_prefix("error: ").unwrap_or(self.stderr.trim_end());
+        assert!(!line.contains('\n'), "more than one line: {}", self.stderr);
+        line
+    }
+}
+
+/// Runs `cargo xtask LINE` in a target directory of the test's own, with `environment` on top.
+fn xtask(test: &str, line: &str, environment: &[(&str, &str)]) -> Ran {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("command_line").join(test);
+    let _ = fs::remove_dir_all(&target);
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(line.split_whitespace())
+        .env_remove("MIROIR_SEED")
+        .env_remove("MIROIR_PROFILE")
+        .env("MIROIR_WORKER", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake-worker.sh"))
+        .env("CARGO_TARGET_DIR", &target)
+        .envs(environment.iter().copied())
+        .output()
+        .expect("xtask starts");
+    Ran {
+        code: output.status.code().expect("xtask ends by itself"),
+        stdout: String::from_utf8(output.stdout).expect("stdout is text"),
+        stderr: String::from_utf8(output.stderr).expect("stderr is text"),
+        kept: target.join("miroir"),
+    }
+}
+
+#[test]
+fn the_seed_is_the_first_and_the_last_line_and_the_run_is_kept() {
+    let ran = xtask("seed", "sim --seed 0x2a", &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!((ran.lines()[0], ran.lines()[ran.lines().len() - 1]), ("seed 42", "seed 42"));
+    assert!(ran.stdout.contains("report of cutover/swarm, verdict pass"));
+    assert_eq!(fs::read_to_string(ran.kept.join("runs/latest/repro.toml")).unwrap(), "seed = 42\n");
+}
+
+#[test]
+fn the_environment_gives_a_seed_and_a_typed_one_wins() {
+    let environment = [("MIROIR_SEED", "7")];
+    assert_eq!(xtask("seed-env", "sim", &environment).lines()[0], "seed 7");
+    assert_eq!(xtask("seed-wins", "sim --seed 8", &environment).lines()[0], "seed 8");
+    let ran = xtask("seed-bad", "sim", &[("MIROIR_SEED", "x")]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.error().starts_with("MIROIR_SEED: `x`"), "{}", ran.stderr);
+}
+
+#[test]
+fn json_is_alone_on_stdout() {
+    let ran = xtask("json", "sim fake/odd --seed 3 --json", &[]);
+    assert_eq!(ran.code, 100);
+    let records = ran.json();
+    assert_eq!((records.len(), &records[0]["verdict"]), (1, &Value::from("violation")));
+    assert!(ran.stderr.starts_with("seed 3\n") && ran.stderr.ends_with("seed 3\n"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_the_worker_refuses_passes_through() {
+    let ran = xtask("unknown", "sim cutover/swamr --seed 1", &[]);
+    assert_eq!((ran.code, ran.error()), (2, "there is no scenario `cutover/swamr`; did you mean `cutover/swarm`?"));
+    assert!(!ran.kept.join("runs/latest").exists());
+    let ran = xtask("unknown-set", "sim --seed 1 --set nothing=1", &[]);
+    assert_eq!((ran.code, ran.error()), (2, "--set: there is no key `nothing`; allowed: replication=1|3"));
+    let ran = xtask("internal", "sim fake/internal --seed 1", &[]);
+    assert_eq!((ran.code, ran.error()), (70, "built without the cfg of the simulator"));
+    let ran = xtask("set-help", "sim --set help", &[]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "replication=1|3\n"));
+}
+
+#[test]
+fn a_crash_of_the_worker_is_a_verdict() {
+    let ran = xtask("killed", "sim fake/killed --seed 1 --json", &[]);
+    assert_eq!((ran.code, &ran.json()[0]["fingerprint"]), (100, &Value::from("was killed by signal 9")));
+    assert_eq!(ran.json()[0]["detail"], "last words\n");
+    let ran = xtask("panics", "sim fake/panics --seed 1", &[]);
+    assert_eq!(ran.code, 100);
+    assert!(ran.stdout.contains("verdict crashed: the worker panicked"), "{}", ran.stdout);
+}
+
+#[test]
+fn twice_says_how_much_was_equal_or_what_differs_first() {
+    let ran = xtask("twice", "sim --seed 42 --twice", &[]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("\ndeterministic: 4 events, trace hash 9f42\n"), "{}", ran.stdout);
+    let ran = xtask("fickle", "sim fake/fickle --seed 42 --twice", &[]);
+    assert_eq!(ran.code, 100);
+    assert!(
+        ran.stdout.contains("event 3 is the first that differs:\n  both    boot\n  both    write\n"),
+        "{}",
+        ran.stdout
+    );
+    let ran = xtask("fickle-json", "sim fake/fickle --seed 42 --twice --json", &[]);
+    assert_eq!((ran.code, &ran.json()[0]["verdict"]), (100, &Value::from("diverged")));
+}
+
+#[test]
+fn a_sweep_adds_up_and_keeps_every_result() {
+    let ran = xtask("sweep", "sweep cutover/swarm --seeds 0..60 --jobs 3 --json", &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let lines = ran.json();
+    let summary = &lines[60]["summary"];
+    assert_eq!((&summary["seeds"], &summary["passed"], &summary["canary"]), (&60.into(), &60.into(), &"found".into()));
+    let scenario = &summary["scenarios"][0];
+    assert_eq!((&scenario["acked"], &scenario["marks"]["a mark"]["seeds"]), (&5940.into(), &60.into()));
+    assert_eq!(scenario["seeds_compared"], 2, "the first seed, and one in fifty");
+    let results = fs::read_to_string(ran.kept.join("sweeps/latest/results.jsonl")).unwrap();
+    assert_eq!(results.lines().count(), 60);
+    let names = fs::read_dir(ran.kept.join("sweeps/latest")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["results.jsonl"], "the worker's second name is gone");
+}
+
+#[test]
+fn a_failing_seed_comes_with_the_command_that_reproduces_it_and_its_files() {
+    let ran = xtask("odd", "sweep fake/odd --seeds 0..4 --set replication=1", &[]);
+    assert_eq!(ran.code, 100, "{}", ran.stderr);
+    assert!(ran.stdout.contains("  cargo xtask sim fake/odd --seed 3 --set replication=1\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("2 pass, 2 violation"), "{}", ran.stdout);
+    assert!(ran.kept.join("sweeps/latest/failing/fake-odd-3/repro.toml").exists());
+    let ran = xtask("max-fail", "sweep fake/odd --seeds 0..100 --jobs 1 --max-fail 2 --json", &[]);
+    let lines = ran.json();
+    assert_eq!(lines[lines.len() - 1]["summary"]["stopped"], true);
+    assert!((5..8).contains(&lines.len()), "seeds 0 to 3, what was under way, and the summary: {}", lines.len());
+}
+
+#[test]
+fn workers_that_misbehave_are_results_and_none_is_lost() {
+    let line = "sweep fake/killed fake/panics fake/hangs fake/silent fake/internal fake/fickle --seeds 0..1 --wall-limit-s 1 --json";
+    let ran = xtask("misbehave", line, &[]);
+    assert_eq!(ran.code, 100, "{}", ran.stderr);
+    let mut lines = ran.json();
+    let summary = lines.pop().expect("a summary");
+    let mut said: Vec<String> =
+        lines.iter().map(|line| format!("{} {}: {}", line["scenario"], line["verdict"], line["fingerprint"])).collect();
+    said.sort();
+    let crashed = |line: &String| line.contains("\"crashed\"");
+    assert_eq!((said.len(), said.iter().filter(|line| crashed(line)).count()), (6, 5), "{said:#?}");
+    assert!(said[0].starts_with("\"fake/fickle\" \"diverged\""), "{said:#?}");
+    assert!(said[1].contains("hung: no end within 1 s"), "{said:#?}");
+    assert_eq!(summary["summary"]["findings"], 6);
+}
+
+#[test]
+fn an_unreached_mark_and_a_blind_canary_are_findings() {
+    let ran = xtask("unreached", "sweep fake/unreached --seeds 0..2", &[]);
+    assert_eq!(ran.code, 100);
+    assert!(ran.stdout.contains("unreached: fake/unreached never reached `never`"), "{}", ran.stdout);
+    let ran = xtask("blind", "sweep cutover/swarm --seeds 0..2", &[("FAKE_CANARY", "pass")]);
+    assert_eq!(ran.code, 100);
+    assert!(ran.stdout.contains("the alarm is broken: the canary passed"), "{}", ran.stdout);
+}
+
+#[test]
+fn sweeps_that_cannot_start_say_why() {
+    for (test, line, code, text) in [
+        ("empty", "sweep --seeds 5..5", 4, "5..5 has no seed"),
+        ("no-match", "sweep dump/* --seeds 0..1", 4, "no scenario matches `dump/*`"),
+        ("sweep-unknown", "sweep cutover/swamr --seeds 0..1", 2, "did you mean `cutover/swarm`?"),
+        ("sweep-set", "sweep --seeds 0..9 --set nothing=1 --json", 2, "there is no key `nothing`"),
+        ("sweep-range", "sweep --seeds 9..1", 2, "runs backwards"),
+        ("later", "replay x", 2, "`replay` is not part of this version; available: sim, scenarios, sweep, test, ci"),
+        ("profile", "sim --seed 1 --trace loud", 2, "off, short, full"),
+    ] {
+        let ran = xtask(test, line, &[]);
+        assert_eq!(ran.code, code, "{line}: {}", ran.stderr);
+        assert!(ran.error().contains(text), "{line}: {}", ran.stderr);
+        assert!(!ran.kept.join("sweeps/latest").exists(), "{line}: nothing ran, so nothing is kept");
+    }
+    assert_eq!(xtask("build", "sim --seed 1", &[("MIROIR_PROFILE", "fast")]).code, 2);
+    assert_eq!(xtask("no-worker", "sim --seed 1", &[("MIROIR_WORKER", "/does/not/exist")]).code, 70);
+}
