@@ -72,36 +72,37 @@ impl Engine {
     fn rewrite(&mut self, generation: u64) -> Result<Pages, EngineError> {
         self.mark_unreadable()?;
         let number = self.log.header().pages + 1;
-        let fresh = Pages::create(&self.disk, self.disk_id, number, self.options.cache_bytes)?;
-        let written = fresh.write(
-            |rows| {
-                for (shard, copy) in self.copies.iter() {
-                    if let (Some(pages), true) = (&self.pages, copy.paged) {
-                        let mut failed = Ok(());
-                        let scanned = pages.scan(shard, copy.incarnation, None, |key, held| {
-                            failed = rows.put_document(shard, copy.incarnation, &key, &held);
-                            if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-                        });
-                        failed?;
-                        assert!(scanned.is_ok() || copy.state.damaged, "{shard} was readable a moment ago");
-                    }
-                    for (key, held) in &copy.table {
-                        rows.put_document(shard, copy.incarnation, key, held)?;
-                    }
-                    rows.put_shard(shard, copy.incarnation, &copy.state)?;
-                }
-                Ok(())
-            },
-            generation,
-        );
-        match written {
-            Ok(()) => Ok(fresh),
-            Err(error) => {
-                drop(fresh);
-                self.disk.remove(&Pages::name(number))?;
-                Err(error)
-            }
+        let written = Pages::create(&self.disk, self.disk_id, number, self.options.cache_bytes)
+            .and_then(|fresh| fresh.write(|rows| self.write_all(rows), generation).map(|()| fresh));
+        if written.is_err() {
+            // No log names it. It would go at the next start; its room is wanted now.
+            self.disk.remove(&Pages::name(number))?;
         }
+        written
+    }
+
+    fn write_all(&self, rows: &mut Rows<'_>) -> Result<(), redb::Error> {
+        for (shard, copy) in self.copies.iter() {
+            if let Some(pages) = self.pages.as_ref().filter(|_| copy.paged) {
+                let mut put = Ok(());
+                let scanned = pages.scan(shard, copy.incarnation, None, |key, held| {
+                    put = rows.put_document(shard, copy.incarnation, &key, &held);
+                    if put.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                });
+                put?;
+                match scanned {
+                    Ok(()) => {}
+                    Err(EngineError::Damaged { .. }) if copy.state.damaged => {}
+                    Err(EngineError::Io(error)) => return Err(error.into()),
+                    Err(error) => return Err(redb::Error::Corrupted(error.to_string())),
+                }
+            }
+            for (key, held) in &copy.table {
+                rows.put_document(shard, copy.incarnation, key, held)?;
+            }
+            rows.put_shard(shard, copy.incarnation, &copy.state)?;
+        }
+        Ok(())
     }
 
     /// Marks the copies of which something cannot be read, and counts what is left of them.

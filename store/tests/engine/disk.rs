@@ -105,8 +105,8 @@ struct State {
     operations: u64,
     writes: u64,
     fail: Option<(u64, Failure)>,
-    /// While set, writes beyond the present end of a file find no room.
-    full: bool,
+    /// Writes beyond the present end of a file whose name begins so find no room.
+    full: Option<String>,
     /// Of everything written, in order.
     trace: u64,
 }
@@ -162,12 +162,9 @@ impl TestDisk {
         state.fail = Some((state.operations + after, failure));
     }
 
-    pub fn stop_failing(&self) {
-        self.state().fail = None;
-    }
-
-    pub fn set_full(&self, full: bool) {
-        self.state().full = full;
+    /// From now on the files whose names begin so cannot grow; `None` makes room again.
+    pub fn set_full(&self, prefix: Option<&str>) {
+        self.state().full = prefix.map(str::to_owned);
     }
 
     pub fn operations(&self) -> u64 {
@@ -232,6 +229,13 @@ impl TestDisk {
             (name.clone(), Content { durable: Some(seen.clone()), seen, pending: Vec::new() })
         });
         TestDisk { state: Arc::new(Mutex::new(State { files: files.collect(), ..State::default() })), process: 0 }
+    }
+
+    /// A disk of its own in the same state: what is pending here is pending there.
+    pub fn copy_unsynced(&self) -> TestDisk {
+        let state = self.state();
+        let copy = State { files: state.files.clone(), process: state.process, ..State::default() };
+        TestDisk { state: Arc::new(Mutex::new(copy)), process: self.process }
     }
 
     /// Names and lengths of the files.
@@ -303,7 +307,7 @@ impl Handle {
                 return Err(error);
             }
         };
-        let is_full = state.full;
+        let is_full = state.full.as_ref().is_some_and(|prefix| self.name.starts_with(prefix));
         let Some(content) = state.files.get_mut(&self.name) else { return Err(io::ErrorKind::NotFound.into()) };
         let (offset, end) = match &change {
             Change::Write(offset, data) => (*offset, offset + data.len() as u64),
