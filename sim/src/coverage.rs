@@ -1,0 +1,180 @@
+//! What a run has reached: marks in the code under test, and the matrix of phases and faults.
+//!
+//! A mark is an ordinary `tracing` event with target [`TARGET`] and the fields `kind` and `name`, so code under test needs nothing from here:
+//! it may emit such events with macros of its own. [`MarkLayer`] counts them per OS thread, as one run is one thread, and ignores everything
+//! else at the call site, for the executor emits many events.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Once;
+
+use serde::Serialize;
+use tracing::field::{Field, Visit};
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+/// Target of the tracing events that are marks.
+pub const TARGET: &str = "miroir::mark";
+
+/// Asserts that a condition holds, always; counts how often it was looked at. Panics otherwise, which makes the run `Crashed`.
+#[macro_export]
+macro_rules! always {
+    ($condition:expr, $name:literal) => {{
+        $crate::__tracing::event!(target: "miroir::mark", $crate::__tracing::Level::TRACE, kind = "always", name = $name);
+        assert!($condition, "always: {}", $name);
+    }};
+}
+
+/// Marks something that has to happen in some runs: `sometimes!("read repaired")`, or with a condition first.
+#[macro_export]
+macro_rules! sometimes {
+    ($name:literal) => {
+        $crate::__tracing::event!(target: "miroir::mark", $crate::__tracing::Level::TRACE, kind = "sometimes", name = $name)
+    };
+    ($condition:expr, $name:literal) => {
+        if $condition {
+            $crate::sometimes!($name)
+        }
+    };
+}
+
+/// Marks a place that some run has to reach.
+#[macro_export]
+macro_rules! reachable {
+    ($name:literal) => {
+        $crate::__tracing::event!(target: "miroir::mark", $crate::__tracing::Level::TRACE, kind = "reachable", name = $name)
+    };
+}
+
+/// How often each mark was reached, by name.
+pub type Marks = BTreeMap<String, u64>;
+
+thread_local! {
+    static MARKS: RefCell<Marks> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Installs [`MarkLayer`] as the global subscriber, once. Call it from the main thread before any run; the layer would otherwise be met by
+/// call sites that were first used without it. Does nothing if there is a global subscriber already.
+pub fn init() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let _already = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(MarkLayer));
+    });
+}
+
+/// Takes the marks counted on this thread since the last time.
+pub fn take_marks() -> Marks {
+    MARKS.take()
+}
+
+/// Counts a mark on this thread; what the layer does with an event, for callers without `tracing`.
+pub fn count_mark(name: &str) {
+    MARKS.with_borrow_mut(|marks| match marks.get_mut(name) {
+        Some(count) => *count += 1,
+        None => drop(marks.insert(name.to_owned(), 1)),
+    });
+}
+
+/// Counts marks; never interested in anything else.
+#[derive(Clone, Copy, Debug)]
+pub struct MarkLayer;
+
+impl<S: Subscriber> Layer<S> for MarkLayer {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if metadata.target() == TARGET { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        metadata.target() == TARGET
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        struct Name;
+        impl Visit for Name {
+            fn record_str(&mut self, field: &Field, value: &str) {
+                if field.name() == "name" {
+                    count_mark(value);
+                }
+            }
+            fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+        }
+        event.record(&mut Name);
+    }
+}
+
+/// How often each kind of fault began in each phase: the pairs that a sweep has covered, and those it has not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Matrix(BTreeMap<String, BTreeMap<String, u64>>);
+
+impl Matrix {
+    /// A fault of this kind began while the last signal was `phase`.
+    pub fn count(&mut self, phase: &str, kind: &str) {
+        *self.0.entry(phase.to_owned()).or_default().entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// How often that was.
+    pub fn get(&self, phase: &str, kind: &str) -> u64 {
+        self.0.get(phase).and_then(|kinds| kinds.get(kind)).copied().unwrap_or(0)
+    }
+
+    /// Adds the counts of another run.
+    pub fn merge(&mut self, other: &Matrix) {
+        for (phase, kinds) in &other.0 {
+            for (kind, count) in kinds {
+                *self.0.entry(phase.clone()).or_default().entry(kind.clone()).or_default() += count;
+            }
+        }
+    }
+
+    /// Phases, each with its faults and counts, sorted.
+    pub fn rows(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, u64>)> {
+        self.0.iter().map(|(phase, kinds)| (phase.as_str(), kinds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_counted_per_thread_and_nothing_else_is() {
+        init();
+        let marks = std::thread::spawn(|| {
+            for round in 0..3 {
+                crate::sometimes!("a round");
+                crate::sometimes!(round == 2, "the last round");
+                crate::sometimes!(round == 9, "never");
+                crate::always!(round < 3, "rounds end");
+                tracing::error!(name = "not a mark", "{round}");
+            }
+            crate::reachable!("the end");
+            take_marks()
+        });
+        crate::reachable!("elsewhere");
+        let marks = marks.join().expect("counts");
+        let expected = [("a round", 3), ("rounds end", 3), ("the end", 1), ("the last round", 1)];
+        assert_eq!(marks, expected.map(|(name, count)| (name.to_owned(), count)).into());
+        assert!(take_marks().contains_key("elsewhere"));
+        assert!(take_marks().is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "always: water is dry")]
+    fn always_means_always() {
+        crate::always!(false, "water is dry");
+    }
+
+    #[test]
+    fn the_matrix_adds_up() {
+        let (mut one, mut two) = (Matrix::default(), Matrix::default());
+        one.count("Drain", "crash");
+        two.count("Drain", "crash");
+        two.count("Joint", "pause");
+        one.merge(&two);
+        assert_eq!((one.get("Drain", "crash"), one.get("Joint", "pause"), one.get("Joint", "crash")), (2, 1, 0));
+        assert_eq!(serde_json::to_string(&one).expect("JSON"), r#"{"Drain":{"crash":2},"Joint":{"pause":1}}"#);
+    }
+}

@@ -1,0 +1,181 @@
+//! The one line that a run leaves behind, as JSON. A contract: fields are only ever added, and `v` grows when one changes its meaning.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::seed::Seed;
+use crate::verdict::Verdict;
+
+/// Schema version, first field of every record.
+pub const VERSION: u32 = 1;
+
+/// One run. Serialises with the fields in this order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`VERSION`].
+    pub v: u32,
+    /// Id of the scenario, such as `cutover/swarm`.
+    pub scenario: String,
+    /// Seed of the run.
+    pub seed: Seed,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// See [`crate::verdict::fingerprint`]; none for a pass.
+    pub fingerprint: Option<String>,
+    /// Hash over every event of the run, 32 hex digits.
+    pub trace_hash: String,
+    /// Hash of the plan.
+    pub plan_hash: String,
+    /// Which build ran.
+    pub build: String,
+    /// Writes and deletes acknowledged.
+    pub acked: u64,
+    /// Operations certainly not applied.
+    pub rejected: u64,
+    /// Operations of unknown outcome.
+    pub unknown: u64,
+    /// Loss windows.
+    pub windows: WindowTotals,
+    /// Reasons for which something was refused, such as `UnsafeCutover`.
+    pub refusals: Vec<String>,
+    /// Acknowledged writes with a window of any kind, per million acknowledged.
+    pub loss_ppm: u64,
+    /// Longest gap between successes of one shard while clients were trying.
+    pub unavailable_ns: Unavailable,
+    /// How migrations ended.
+    pub migrations: Migrations,
+    /// Faults and lost frames by kind.
+    pub faults: BTreeMap<String, u64>,
+    /// Marks reached, by name.
+    pub marks: BTreeMap<String, u64>,
+    /// Simulated time, in nanoseconds.
+    pub simulated_ns: u64,
+    /// Wall time, in milliseconds; the only field that differs between two runs of one seed.
+    pub wall_ms: u64,
+}
+
+/// Loss windows of a run, counted and measured in simulated nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowTotals {
+    /// Closed by a repair.
+    pub transient: u64,
+    /// Ended by a newer acknowledged write of the same document.
+    pub superseded: u64,
+    /// Still open at the end.
+    pub permanent: u64,
+    /// Sum of their lengths.
+    pub total_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+}
+
+/// Longest gaps, in simulated nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unavailable {
+    /// Between acknowledged writes.
+    pub writes: u64,
+    /// Between reads.
+    pub reads: u64,
+}
+
+/// How migrations ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migrations {
+    /// At their target.
+    pub done: u64,
+    /// Back where they came from.
+    pub aborted: u64,
+    /// Never begun.
+    pub refused: u64,
+}
+
+impl Record {
+    /// A passing record of a run in which nothing happened yet.
+    pub fn new(scenario: impl Into<String>, seed: Seed) -> Record {
+        Record {
+            v: VERSION,
+            scenario: scenario.into(),
+            seed,
+            verdict: Verdict::Pass,
+            fingerprint: None,
+            trace_hash: String::new(),
+            plan_hash: String::new(),
+            build: String::new(),
+            acked: 0,
+            rejected: 0,
+            unknown: 0,
+            windows: WindowTotals::default(),
+            refusals: Vec::new(),
+            loss_ppm: 0,
+            unavailable_ns: Unavailable::default(),
+            migrations: Migrations::default(),
+            faults: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            simulated_ns: 0,
+            wall_ms: 0,
+        }
+    }
+
+    /// The record as one line of JSON, without a line break.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a record is plain data")
+    }
+
+    /// Reads a line. Fails on another schema version.
+    pub fn from_json(line: &str) -> Result<Record, RecordError> {
+        #[derive(Deserialize)]
+        struct Version {
+            v: u32,
+        }
+        let Version { v } = serde_json::from_str(line)?;
+        if v != VERSION {
+            return Err(RecordError::Version(v));
+        }
+        Ok(serde_json::from_str(line)?)
+    }
+}
+
+/// Why a line is no record.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Not JSON, or a field is missing or wrong.
+    #[error("no record: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Written by another version of the tool.
+    #[error("record of schema version {0}; this tool reads version {VERSION}")]
+    Version(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_is_the_contract() {
+        let mut record = Record::new("cutover/with_anti_entropy", Seed(42));
+        record.acked = 2100;
+        record.faults.insert("drop".to_owned(), 31);
+        record.marks.insert("delta pass shipped a missed document".to_owned(), 1);
+        let line = record.to_json();
+        assert_eq!(
+            line,
+            concat!(
+                r#"{"v":1,"scenario":"cutover/with_anti_entropy","seed":42,"verdict":"pass","fingerprint":null,"trace_hash":"","plan_hash":"","#,
+                r#""build":"","acked":2100,"rejected":0,"unknown":0,"windows":{"transient":0,"superseded":0,"permanent":0,"total_ns":0,"#,
+                r#""max_ns":0},"refusals":[],"loss_ppm":0,"unavailable_ns":{"writes":0,"reads":0},"migrations":{"done":0,"aborted":0,"#,
+                r#""refused":0},"faults":{"drop":31},"marks":{"delta pass shipped a missed document":1},"simulated_ns":0,"wall_ms":0}"#
+            )
+        );
+        assert_eq!(Record::from_json(&line).expect("reads what it wrote"), record);
+    }
+
+    #[test]
+    fn other_versions_are_refused() {
+        let line = Record::new("x", Seed(1)).to_json().replacen("\"v\":1", "\"v\":2", 1);
+        assert_eq!(
+            Record::from_json(&line).expect_err("from the future").to_string(),
+            "record of schema version 2; this tool reads version 1"
+        );
+    }
+}
