@@ -186,6 +186,24 @@ impl Engine {
         Ok(Put::Applied)
     }
 
+    /// Stages a document whatever is held: what the planted bug M06 merges with.
+    #[cfg(madsim)]
+    pub fn put_regardless(
+        &mut self,
+        shard: ShardId,
+        key: &Key,
+        version: Version,
+        value: Option<Value>,
+    ) -> Result<Put, EngineError> {
+        self.check()?;
+        let old = self.find(shard, key)?.map(|held| held.sum);
+        let held = Held::new(key, version, value);
+        record::write_put(&mut self.group, shard, key, &held);
+        self.copies.put(shard, key, held, old);
+        self.effects.push(Effect::Applied { shard, key: key.clone(), version });
+        Ok(Put::Applied)
+    }
+
     /// Stages a greater counter; a lesser one changes nothing.
     pub fn raise_counter(&mut self, shard: ShardId, counter: u64) -> Result<(), EngineError> {
         self.check()?;

@@ -63,8 +63,8 @@ enum Undo {
 #[derive(Default)]
 pub struct Copies {
     shards: BTreeMap<ShardId, Copy>,
-    /// Rows in the page file that belong to nobody any more.
-    stale: BTreeSet<(ShardId, u64)>,
+    /// Shards of which the page file may hold documents of earlier incarnations.
+    stale: BTreeSet<ShardId>,
     undo: Vec<Undo>,
     documents: usize,
     bytes: usize,
@@ -72,7 +72,10 @@ pub struct Copies {
 
 impl Copies {
     /// Takes in a shard as the page file has it.
-    pub fn load(&mut self, shard: ShardId, incarnation: u64, state: ShardState) {
+    pub fn load(&mut self, shard: ShardId, incarnation: u64, state: ShardState, has_stale: bool) {
+        if has_stale {
+            self.stale.insert(shard);
+        }
         let paged = state.documents > 0;
         let copy = Copy { state, incarnation, paged, ..Copy::default() };
         assert!(self.shards.insert(shard, copy).is_none(), "{shard} has one row");
@@ -100,7 +103,7 @@ impl Copies {
         self.bytes
     }
 
-    pub fn stale(&self) -> &BTreeSet<(ShardId, u64)> {
+    pub fn stale(&self) -> &BTreeSet<ShardId> {
         &self.stale
     }
 
@@ -188,7 +191,6 @@ impl Copies {
                 Undo::Copy { shard, previous } => {
                     self.forget(shard);
                     if let Some(previous) = previous {
-                        self.stale.remove(&(shard, previous.incarnation));
                         self.documents += previous.table.len();
                         self.bytes += table_bytes(&previous);
                         self.shards.insert(shard, *previous);
@@ -203,15 +205,15 @@ impl Copies {
         self.undo.clear();
     }
 
-    /// The page file holds everything now.
-    pub fn flushed(&mut self) {
+    /// The page file holds everything now, and of the shards `stale` more than that.
+    pub fn flushed(&mut self, stale: BTreeSet<ShardId>) {
         assert!(self.undo.is_empty(), "only what is committed is flushed");
         for copy in self.shards.values_mut() {
             copy.paged |= !copy.table.is_empty();
             copy.dirty = false;
             copy.table.clear();
         }
-        self.stale.clear();
+        self.stale = stale;
         self.documents = 0;
         self.bytes = 0;
     }
@@ -232,7 +234,7 @@ impl Copies {
         let removed = copy.remove();
         copy.state.damaged = keep_damage && removed.state.damaged;
         if removed.paged {
-            self.stale.insert((shard, removed.incarnation));
+            self.stale.insert(shard);
         }
         self.documents -= removed.table.len();
         self.bytes -= table_bytes(&removed);

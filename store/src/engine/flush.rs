@@ -1,6 +1,6 @@
 //! From memory into the page file, and from a rotten page file into a new one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use super::Engine;
@@ -9,6 +9,10 @@ use super::digest::Digest;
 use super::log::{Header, Log};
 use super::pages::{Pages, Rows};
 use crate::error::EngineError;
+use crate::id::ShardId;
+
+/// How many rows of wiped copies one flush removes, so that a large copy does not hold up the node when it goes.
+const REMOVED_PER_FLUSH: usize = 10_000;
 
 impl Engine {
     /// Whether memory, or the log that backs it, has grown enough.
@@ -26,9 +30,9 @@ impl Engine {
     /// engine is to be recovered from disk.
     pub(super) fn flush(&mut self) -> Result<(), EngineError> {
         let before = self.log.header();
-        let replaced = match self.write_pages(before.generation) {
-            Ok(replaced) => replaced,
-            Err(EngineError::Full(error)) if self.is_unflushed(before.generation) => {
+        let (replaced, stale) = match self.write_pages(before.generation) {
+            Ok(written) => written,
+            Err(EngineError::Full(error)) => {
                 tracing::warn!("the flush of log {} waits for room: {error}", before.generation);
                 self.flush_at = self.copies.documents() + self.options.flush_writes;
                 return Ok(());
@@ -47,21 +51,20 @@ impl Engine {
                 self.disk.remove(&Pages::name(before.pages))?;
             }
         }
-        self.copies.flushed();
+        self.copies.flushed(stale);
         self.flush_at = self.options.flush_writes;
         Ok(())
     }
 
-    /// Writes what is in memory, into a new page file if there is none yet or if the present one has rotted.
-    fn write_pages(&mut self, generation: u64) -> Result<Option<Pages>, EngineError> {
-        let Some(pages) = &self.pages else {
-            return self.rewrite(generation).map(Some);
-        };
+    /// Writes what is in memory, into a new page file if there is none yet or if the present one has rotted. The new
+    /// file, and the shards that left rows behind which are still to be removed.
+    fn write_pages(&mut self, generation: u64) -> Result<(Option<Pages>, BTreeSet<ShardId>), EngineError> {
+        let Some(pages) = &self.pages else { return Ok((Some(self.rewrite(generation)?), BTreeSet::new())) };
         match pages.write(|rows| write_changes(rows, &self.copies), generation) {
-            Ok(()) => Ok(None),
+            Ok(stale) => Ok((None, stale)),
             Err(EngineError::Corrupt { file, what }) => {
                 tracing::warn!("{file}: {what}; what can be read of it moves to a new file");
-                self.rewrite(generation).map(Some)
+                Ok((Some(self.rewrite(generation)?), BTreeSet::new()))
             }
             Err(error) => Err(error),
         }
@@ -133,19 +136,17 @@ impl Engine {
         }
         Ok(())
     }
-
-    /// Whether the page file surely does not hold the log of this generation.
-    fn is_unflushed(&self, generation: u64) -> bool {
-        match &self.pages {
-            Some(pages) => pages.flushed().is_ok_and(|flushed| flushed < generation),
-            None => true,
-        }
-    }
 }
 
-fn write_changes(rows: &mut Rows<'_>, copies: &Copies) -> Result<(), redb::Error> {
-    for &(shard, incarnation) in copies.stale() {
-        rows.remove_copy(shard, incarnation)?;
+/// Writes what changed, and removes some of what wiped copies left. The shards of which something is still left.
+fn write_changes(rows: &mut Rows<'_>, copies: &Copies) -> Result<BTreeSet<ShardId>, redb::Error> {
+    let mut stale = BTreeSet::new();
+    let mut room = REMOVED_PER_FLUSH;
+    for (shard, copy) in copies.iter().filter(|(shard, _)| copies.stale().contains(shard)) {
+        room -= rows.remove_stale(shard, copy.incarnation, room)?;
+        if room == 0 {
+            stale.insert(shard);
+        }
     }
     for (shard, copy) in copies.iter().filter(|(_, copy)| copy.dirty) {
         rows.put_shard(shard, copy.incarnation, &copy.state)?;
@@ -155,5 +156,5 @@ fn write_changes(rows: &mut Rows<'_>, copies: &Copies) -> Result<(), redb::Error
             rows.put_document(shard, copy.incarnation, key, held)?;
         }
     }
-    Ok(())
+    Ok(stale)
 }

@@ -9,6 +9,7 @@
 //! A flush is one transaction, which also says which log generation it ends. It is two-phase and saves redb's
 //! allocator state, so that opening after a crash reads a few pages and not the whole file.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -96,6 +97,12 @@ impl Pages {
         rows.ok_or_else(|| self.corrupt("the row of a shard is damaged"))
     }
 
+    /// Whether there are documents of earlier incarnations, which a flush has yet to remove.
+    pub fn has_stale(&self, shard: ShardId, incarnation: u64) -> Result<bool, EngineError> {
+        let (first, end) = stale_range(shard, incarnation);
+        self.read(|rows| Ok(rows.range::<&[u8]>(&first[..]..&end[..])?.next().transpose()?.is_some()))
+    }
+
     /// A document of a copy. Fails with `Damaged` if what is there is not what was written.
     pub fn get(&self, shard: ShardId, incarnation: u64, key: &Key) -> Result<Option<Held>, EngineError> {
         let mut row_key = Vec::with_capacity(64);
@@ -145,40 +152,40 @@ impl Pages {
         if whole { Ok(()) } else { Err(damaged) }
     }
 
-    /// Writes one transaction. After an error the file is as it was before, or as the transaction left it: the
-    /// caller has to look.
-    pub fn write(
+    /// Writes one transaction. After an error the file is as it was before, or as the transaction left it.
+    pub fn write<T>(
         &self,
-        fill: impl FnOnce(&mut Rows<'_>) -> Result<(), redb::Error>,
+        fill: impl FnOnce(&mut Rows<'_>) -> Result<T, redb::Error>,
         generation: u64,
-    ) -> Result<(), EngineError> {
+    ) -> Result<T, EngineError> {
         let mut open = self.opened()?;
         let Some(handle) = open.as_mut() else {
             return Err(EngineError::Poisoned);
         };
         handle.rows = None;
         let result = self.write_rows(&handle.database, fill, generation);
-        match result.and_then(|()| handle.read_rows()) {
-            Ok(()) => Ok(()),
+        match result.and_then(|filled| handle.read_rows().map(|()| filled)) {
+            Ok(filled) => Ok(filled),
             Err(error) => Err(self.failed(&mut open, error)),
         }
     }
 
-    fn write_rows(
+    fn write_rows<T>(
         &self,
         database: &Database,
-        fill: impl FnOnce(&mut Rows<'_>) -> Result<(), redb::Error>,
+        fill: impl FnOnce(&mut Rows<'_>) -> Result<T, redb::Error>,
         generation: u64,
-    ) -> Result<(), redb::Error> {
+    ) -> Result<T, redb::Error> {
         let mut transaction: WriteTransaction = database.begin_write()?;
         transaction.set_quick_repair(true);
-        {
+        let filled = {
             let mut rows = Rows { table: transaction.open_table(ROWS)?, key: Vec::new(), row: Vec::new() };
-            fill(&mut rows)?;
+            let filled = fill(&mut rows)?;
             rows.table.insert(META_KEY, &self.meta(generation)[..])?;
-        }
+            filled
+        };
         transaction.commit()?;
-        Ok(())
+        Ok(filled)
     }
 
     fn meta(&self, generation: u64) -> Vec<u8> {
@@ -243,7 +250,7 @@ impl Pages {
             _ if blocks.is_rotten() => self.corrupt("a page does not match its checksum"),
             redb::Error::Io(error) => super::io_error(error),
             redb::Error::Corrupted(what) => self.corrupt(&what),
-            error => self.corrupt(&error.to_string()),
+            error => EngineError::Io(io::Error::other(error)),
         }
     }
 
@@ -304,12 +311,22 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// Removes the documents that a copy had under an earlier incarnation.
-    pub fn remove_copy(&mut self, shard: ShardId, incarnation: u64) -> Result<(), redb::Error> {
-        let mut end = Vec::new();
-        record::document_key(&mut self.key, shard, incarnation, "");
-        record::document_key(&mut end, shard, incarnation + 1, "");
-        self.table.retain_in::<&[u8], _>(&self.key[..]..&end[..], |_, _| false)?;
-        Ok(())
+    /// Removes documents that the shard had under earlier incarnations, `limit` at most; how many.
+    pub fn remove_stale(&mut self, shard: ShardId, incarnation: u64, limit: usize) -> Result<usize, redb::Error> {
+        let (first, end) = stale_range(shard, incarnation);
+        let mut removed = 0;
+        for row in self.table.extract_from_if::<&[u8], _>(&first[..]..&end[..], |_, _| true)?.take(limit) {
+            row?;
+            removed += 1;
+        }
+        Ok(removed)
     }
+}
+
+/// Where the documents of the incarnations before this one lie.
+fn stale_range(shard: ShardId, incarnation: u64) -> (Vec<u8>, Vec<u8>) {
+    let (mut first, mut end) = (Vec::new(), Vec::new());
+    record::document_key(&mut first, shard, 0, "");
+    record::document_key(&mut end, shard, incarnation, "");
+    (first, end)
 }

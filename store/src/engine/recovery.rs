@@ -2,13 +2,12 @@
 //!
 //! A flush goes through three durable steps: the page file takes everything of log `g` and says so; log `g + 1` is
 //! created, naming that page file; log `g` is removed, and with it a page file that was replaced. So whatever was
-//! interrupted, the newest log with a whole header decides:
+//! interrupted, the newest log with a whole header decides, and the page file that it names was flushed up to
 //!
-//! | the page file it names was flushed up to | what happened | recovery |
-//! |---|---|---|
-//! | the log before | the usual case | replay this log |
-//! | this log itself | the crash came before the next log was durable | nothing to replay; create the next log |
-//! | anything else, or it is missing | rot, or a file from elsewhere | refuse |
+//! - the log before it: the usual case;
+//! - this log itself: the crash came before the next log was durable. Replaying it once more changes nothing, because
+//!   an operation replaces and never adds;
+//! - anything else, or it is missing: rot, or a file from elsewhere, and the engine refuses to open.
 //!
 //! Every other file of ours is a leftover and goes. A disk with no log and no page file is formatted.
 
@@ -42,34 +41,22 @@ pub fn recover(disk: &Arc<dyn Disk>, options: &Options, fresh: u128) -> Result<R
 
     let mut copies = Copies::default();
     let pages = load(disk, options, &files, &header, &mut copies)?;
-    let (log, pages) = match pages {
-        Some((pages, flushed)) if flushed == header.generation => {
-            // The crash may have left the flush in a cache only: durable first, then the log before it may go.
-            disk.open(&Pages::name(pages.number()))?.sync()?;
-            (Log::create(&**disk, Header { generation: flushed + 1, ..header })?, Some(pages))
+    let (log, groups) = Log::recover(&**disk, header)?;
+    for group in &groups {
+        let operations = record::read_operations(group).ok_or_else(|| EngineError::Corrupt {
+            file: Header::name(header.generation),
+            what: "a group holds something that is no operation".to_owned(),
+        })?;
+        for operation in operations {
+            replay(&mut copies, pages.as_ref(), operation)?;
         }
-        pages => {
-            let (log, groups) = Log::recover(&**disk, header)?;
-            let pages = pages.map(|(pages, _)| pages);
-            for group in &groups {
-                let operations = record::read_operations(group).ok_or_else(|| EngineError::Corrupt {
-                    file: Header::name(header.generation),
-                    what: "a group holds something that is no operation".to_owned(),
-                })?;
-                for operation in operations {
-                    replay(&mut copies, pages.as_ref(), operation)?;
-                }
-                copies.keep();
-            }
-            (log, pages)
-        }
-    };
+        copies.keep();
+    }
 
-    let keep = log.header();
-    for &generation in files.logs.iter().filter(|&&generation| generation != keep.generation) {
+    for &generation in files.logs.iter().filter(|&&generation| generation != header.generation) {
         disk.remove(&Header::name(generation))?;
     }
-    for &number in files.pages.iter().filter(|&&number| number != keep.pages) {
+    for &number in files.pages.iter().filter(|&&number| number != header.pages) {
         disk.remove(&Pages::name(number))?;
     }
     Ok(Recovered { disk_id: header.disk, log, pages, copies })
@@ -115,14 +102,14 @@ fn format(disk: &Arc<dyn Disk>, files: &Files, disk_id: DiskId) -> Result<Recove
     Ok(Recovered { disk_id, log, pages: None, copies: Copies::default() })
 }
 
-/// Opens the page file that the log names and takes in its shards. The number is the generation it was flushed up to.
+/// Opens the page file that the log names and takes in its shards.
 fn load(
     disk: &Arc<dyn Disk>,
     options: &Options,
     files: &Files,
     header: &Header,
     copies: &mut Copies,
-) -> Result<Option<(Pages, u64)>, EngineError> {
+) -> Result<Option<Pages>, EngineError> {
     let corrupt = |what: &str| EngineError::Corrupt { file: Pages::name(header.pages), what: what.to_owned() };
     if header.pages == 0 {
         // Nothing was ever flushed: this can only be the first log.
@@ -137,9 +124,10 @@ fn load(
         return Err(corrupt("it was flushed up to another log"));
     }
     for (shard, incarnation, state) in pages.shards()? {
-        copies.load(shard, incarnation, state);
+        let has_stale = pages.has_stale(shard, incarnation)?;
+        copies.load(shard, incarnation, state, has_stale);
     }
-    Ok(Some((pages, flushed)))
+    Ok(Some(pages))
 }
 
 fn replay(copies: &mut Copies, pages: Option<&Pages>, operation: Operation) -> Result<(), EngineError> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use miroir_store::engine::{Effect, Engine, Options};
+use miroir_store::error::EngineError;
 
 use crate::disk::{Failure, Rng, TestDisk};
 use crate::model::{Model, Step};
@@ -64,12 +65,13 @@ fn torture(seed: u64, crashes: u64) -> u64 {
     let mut recoveries_cut = 0;
     let mut formatted = None;
     for _ in 0..crashes {
-        // Often the next crash hits while the engine is being opened.
-        let soon = rng.chance(1, 3);
-        disk.fail(1 + rng.below(if soon { 30 } else { 400 }), Failure::Death);
+        // Often the next crash hits while the engine is being opened, or soon after.
+        let span = [30, 60, 400][rng.below(3) as usize];
+        disk.fail(1 + rng.below(span), Failure::Death);
         let fresh = rng.bits();
         match Engine::open(Arc::new(disk.clone()), options(&mut rng), fresh) {
-            Err(_) => recoveries_cut += 1,
+            Err(EngineError::Io(_)) => recoveries_cut += 1,
+            Err(error) => panic!("seed {seed}: no crash is rot: {error}"),
             Ok(engine) => {
                 let id = *formatted.get_or_insert(engine.disk_id());
                 assert_eq!(engine.disk_id(), id, "seed {seed}: a disk keeps its id from its first opening on");

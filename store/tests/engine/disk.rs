@@ -93,8 +93,11 @@ pub enum Failure {
     Death,
     /// This one operation fails.
     Error,
-    /// This one sync fails, and what it should have made durable stays pending.
+    /// The next sync fails, and what it should have made durable stays pending.
     Sync,
+    /// The next sync fails, and what it should have made durable is taken for clean: reads see it, no later sync
+    /// writes it. This is what Linux does.
+    Forget,
 }
 
 #[derive(Debug, Default)]
@@ -148,8 +151,15 @@ impl TestDisk {
         match state.fail {
             Some((at, Failure::Death)) if state.operations >= at => Err(io::Error::other("the process died")),
             Some((at, Failure::Error)) if state.operations == at => Err(io::Error::other("input/output error")),
-            Some((at, Failure::Sync)) if state.operations >= at && matches!(kind, Kind::Sync) => {
+            Some((at, failure @ (Failure::Sync | Failure::Forget)))
+                if state.operations >= at && matches!(kind, Kind::Sync) =>
+            {
                 state.fail = None;
+                if failure == Failure::Forget {
+                    for content in state.files.values_mut() {
+                        content.pending.clear();
+                    }
+                }
                 Err(io::Error::other("sync failed"))
             }
             _ => Ok(state),

@@ -23,34 +23,36 @@ fn put(engine: &mut Engine, n: u64, counter: u64) {
 /// fsync reported an error once, the node was told, and the kernel then claimed that the next one worked.
 #[test]
 fn a_failed_sync_poisons_the_engine_for_good() {
-    let disk = TestDisk::default();
-    let mut engine = open(&disk, 512);
-    put(&mut engine, 1, 1);
-    engine.commit().expect("a commit");
-    put(&mut engine, 2, 2);
-    disk.fail(1, Failure::Sync);
-    assert!(matches!(engine.commit(), Err(EngineError::Io(_))));
+    for failure in [Failure::Sync, Failure::Forget] {
+        let disk = TestDisk::default();
+        let mut engine = open(&disk, 512);
+        put(&mut engine, 1, 1);
+        engine.commit().expect("a commit");
+        put(&mut engine, 2, 2);
+        disk.fail(1, failure);
+        assert!(matches!(engine.commit(), Err(EngineError::Io(_))));
 
-    let poisoned = |result: Result<(), EngineError>| assert!(matches!(result, Err(EngineError::Poisoned)));
-    poisoned(engine.commit().map(drop));
-    poisoned(engine.get(S0, &key(1)).map(drop));
-    poisoned(engine.put(S0, &key(3), version(9, 1), None).map(drop));
-    poisoned(engine.raise_counter(S0, 99));
-    poisoned(engine.install(&config(S0, 1), true));
-    poisoned(engine.drop_copy(S0));
-    poisoned(engine.mark_damaged(S0));
-    poisoned(engine.list(S0, &[1]).map(drop));
-    poisoned(engine.page(S0, None, 1, 1).map(drop));
-    poisoned(engine.recount(S0).map(drop));
-    poisoned(engine.documents(S0).map(drop));
+        let poisoned = |result: Result<(), EngineError>| assert!(matches!(result, Err(EngineError::Poisoned)));
+        poisoned(engine.commit().map(drop));
+        poisoned(engine.get(S0, &key(1)).map(drop));
+        poisoned(engine.put(S0, &key(3), version(9, 1), None).map(drop));
+        poisoned(engine.raise_counter(S0, 99));
+        poisoned(engine.install(&config(S0, 1), true));
+        poisoned(engine.drop_copy(S0));
+        poisoned(engine.mark_damaged(S0));
+        poisoned(engine.list(S0, &[1]).map(drop));
+        poisoned(engine.page(S0, None, 1, 1).map(drop));
+        poisoned(engine.recount(S0).map(drop));
+        poisoned(engine.documents(S0).map(drop));
 
-    // The process starts again and reads the group out of the cache. From then on it must not be lost.
-    drop(engine);
-    let disk = disk.restart();
-    let found = Model::of(&open(&disk, 512)).expect("it reads");
-    for seed in 0..50 {
-        let crashed = disk.copy_unsynced().crash(&mut Rng(seed));
-        assert_eq!(Model::of(&open(&crashed, 512)).expect("it reads"), found, "seed {seed}");
+        // The process starts again and reads the group out of the cache. From then on it must not be lost.
+        drop(engine);
+        let disk = disk.restart();
+        let found = Model::of(&open(&disk, 512)).expect("it reads");
+        for seed in 0..50 {
+            let crashed = disk.copy_unsynced().crash(&mut Rng(seed));
+            assert_eq!(Model::of(&open(&crashed, 512)).expect("it reads"), found, "{failure:?}, seed {seed}");
+        }
     }
 }
 
@@ -58,7 +60,7 @@ fn a_failed_sync_poisons_the_engine_for_good() {
 #[test]
 fn any_one_failed_operation_is_survived() {
     let mut failed = [0; 2];
-    for failure in [Failure::Error, Failure::Sync] {
+    for failure in [Failure::Error, Failure::Sync, Failure::Forget] {
         for at in 1..400 {
             let mut rng = Rng(at);
             let disk = TestDisk::default();
@@ -95,6 +97,8 @@ fn any_one_failed_operation_is_survived() {
             }
             let disk = if at % 2 == 0 { disk.restart() } else { disk.crash(&mut rng) };
             let found = Model::of(&open(&disk, 10)).expect("a healthy disk reads");
+            let crashed = disk.crash(&mut rng);
+            assert_eq!(Model::of(&open(&crashed, 10)).expect("it reads"), found, "what was answered once stays");
             assert!(found == model || Some(&found) == attempted.as_ref(), "{failure:?} at operation {at}");
         }
     }

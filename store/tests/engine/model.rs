@@ -60,9 +60,11 @@ impl Step {
             3 => Step::Damage(shard),
             _ => {
                 let counter = (*clock).saturating_sub(rng.below(6)).max(1);
+                // Mostly small; some times are times of large values, whose groups span many sectors.
+                let large = if (*clock / 64).is_multiple_of(4) { 10 } else { 1 };
                 let len = match rng.below(60) {
-                    0 => 20_000 + rng.below(20_000),
-                    1..=4 => 400 + rng.below(3_000),
+                    n if n < large => 10_000 + rng.below(20_000),
+                    n if n < 5 * large => 400 + rng.below(3_000),
                     _ => rng.below(80),
                 };
                 let byte = (*clock % 251) as u8;
