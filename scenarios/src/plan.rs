@@ -220,14 +220,13 @@ impl Plan {
     /// Latencies, loss and faults of the profile, and the lossy links to the joining nodes.
     pub fn draw_world(&mut self, dice: &Dice) {
         let mut stream = dice.stream("world", 0);
+        self.sim = SimPlan::default();
         let network = &mut self.sim.network;
         network.latency_min_us = stream.range(100..=400);
         network.latency_mean_us = network.latency_min_us + stream.range(100..=900);
         self.sim.disk.sync_min_us = stream.range(50..=200);
         self.sim.disk.sync_mean_us = self.sim.disk.sync_min_us + stream.range(50..=400);
         if self.profile == Profile::Calm {
-            self.sim.faults.clear();
-            self.sim.network.links.clear();
             return;
         }
         let storm = self.profile == Profile::Storm;
@@ -260,7 +259,6 @@ impl Plan {
 
     /// Crashes, pauses, partitions and failing syncs: in storms always, otherwise in some runs.
     fn draw_faults(&mut self, dice: &Dice, storm: bool, some: bool) {
-        self.sim.faults.clear();
         if !storm && !some {
             return;
         }
@@ -277,5 +275,58 @@ impl Plan {
             fault.id = format!("c-{}", fault.id);
         }
         self.sim.faults.extend(coordinator);
+    }
+}
+
+/// Reading, writing and checking.
+impl Plan {
+    /// Reads a plan from TOML and checks it. The error names what is wrong and where.
+    pub fn from_toml(text: &str) -> Result<Plan, String> {
+        let plan: Plan = toml::from_str(text).map_err(|error| error.to_string())?;
+        plan.check()?;
+        Ok(plan)
+    }
+
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a plan holds nothing that TOML lacks")
+    }
+
+    /// Names the plan, whatever drew it.
+    pub fn hash(&self) -> String {
+        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(self.to_toml().as_bytes()))
+    }
+
+    /// Whether it can be run: the first impossible value is the error.
+    pub fn check(&self) -> Result<(), String> {
+        self.seed.parse::<Seed>().map_err(|error| format!("seed: {error}"))?;
+        let (cluster, workload) = (&self.cluster, &self.workload);
+        in_range("cluster.nodes", u64::from(cluster.nodes), 1, 64)?;
+        in_range("cluster.replication", u64::from(cluster.replication), 1, u64::from(cluster.nodes))?;
+        in_range("cluster.shards", u64::from(cluster.shards), 1, 1_024)?;
+        in_range("cluster.anti_entropy_period_ms", cluster.anti_entropy_period_ms, 1, 600_000)?;
+        in_range("workload.clients", u64::from(workload.clients), 1, 1_000)?;
+        in_range("workload.documents", u64::from(workload.documents), 1, 10_000_000)?;
+        in_range("workload.value_bytes", u64::from(workload.value_bytes), 1, 1 << 24)?;
+        in_range("workload.give_up_ms", workload.give_up_ms, 1, 600_000)?;
+        in_range("timing.page_documents", u64::from(self.timing.page_documents), 1, 100_000)?;
+        in_range("timing.chaos_ms", self.timing.chaos_ms, 1, 3_600_000)?;
+        in_range("timing.settle_ms", self.timing.settle_ms, 1, 3_600_000)?;
+        for (n, migration) in self.migrations.iter().enumerate() {
+            let field = |name: &str| format!("migrations[{n}].{name}");
+            in_range(&field("shard"), u64::from(migration.shard), 0, u64::from(cluster.shards) - 1)?;
+            for node in &migration.target {
+                in_range(&field("target"), u64::from(*node), 1, u64::from(cluster.nodes))?;
+            }
+        }
+        let end = self.timing.chaos_ms * MILLIS;
+        self.sim.check(&self.process_names(), end).map_err(|error| error.to_string())
+    }
+}
+
+fn in_range(field: &str, value: u64, low: u64, high: u64) -> Result<(), String> {
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("{field} = {value}: allowed are {low} to {high}"))
     }
 }

@@ -101,7 +101,7 @@ pub trait Net: Send + Sync {
 pub enum Event {
     /// A node opened its disk; `copies` is what it found there.
     Opened { node: NodeId, copies: Vec<(ShardId, Vec<(Key, Version)>)> },
-    /// A document's version is durable on a node.
+    /// A client's write is durable on a node.
     Applied { node: NodeId, shard: ShardId, key: Key, version: Version },
     /// A configuration is durable on a node; `wiped` if its copy was wiped in the same step.
     Installed { node: NodeId, config: ShardConfig, wiped: bool },
@@ -111,7 +111,7 @@ pub enum Event {
     Committed { config: ShardConfig },
     /// The coordinator committed a migration's stage.
     Staged { migration: MigrationId, shard: ShardId, stage: Stage, reason: Option<String> },
-    /// A page or repair brought a node a document (or a newer version of it) that it lacked.
+    /// A document that a page or a repair brought is durable on a node that lacked it (or had it older).
     Repaired { node: NodeId, shard: ShardId, key: Key, version: Version, purpose: Purpose },
     /// A joining node holds everything its source had up to `through` (`None`: to the end) when that page was read.
     Copied { node: NodeId, shard: ShardId, through: Option<Key> },

@@ -37,3 +37,20 @@ mod active {
 
 #[cfg(madsim)]
 pub use active::{activate, is_active};
+
+/// Every planted bug of this crate: its name, and what it breaks.
+#[cfg(madsim)]
+pub const PLANTED: &[(&str, &str)] = &[
+    ("M03", "the delta pass begins before a majority of the old replicas has installed Joint"),
+    ("M05", "the delta pass reads a single old replica instead of a majority"),
+    ("M06", "pages and repairs are merged without comparing versions"),
+    ("M11", "Joint writes are acknowledged by a majority of the old replicas alone"),
+    ("M13", "acknowledgements given under different epochs are counted together"),
+    ("M26", "a second version is chosen when a write is retried under a new epoch"),
+    ("M27", "a get returns what it read without writing it back"),
+    ("M29", "a node answers before its commit is durable"),
+    ("M34", "a node serves requests of epochs that it has not installed"),
+    ("M36", "the safety gate is not evaluated at Activate"),
+    ("M41", "a writer's counter forgets what it issued itself"),
+    ("M46", "a new migration opens before the cleanup gate is met"),
+];

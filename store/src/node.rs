@@ -13,7 +13,7 @@ use crate::config::ShardConfig;
 use crate::engine::{Effect, Engine, Options, Put};
 use crate::env::{Env, Event, Nanos, Peer, millis};
 use crate::error::EngineError;
-use crate::id::{Epoch, Key, NodeId, ShardId, Version};
+use crate::id::{Epoch, Key, NodeId, ShardId, Value, Version};
 use crate::wire::{Answer, Message, Op, PageEnd, Purpose, RequestId, Selection, Shipped, Token, decode, encode};
 
 /// A node that fell behind asks the coordinator for a configuration at most this often per shard.
@@ -27,8 +27,8 @@ pub struct Node {
     engine: Engine,
     /// What is sent once the staged changes are durable.
     answers: Vec<(Peer, Message)>,
-    /// What a repair applied, told to the probe after the commit.
-    repaired: Vec<(ShardId, Key, Version, Purpose)>,
+    /// What repairs have staged: told to the probe as such once it is durable.
+    repaired: BTreeMap<(ShardId, Key, Version), Purpose>,
     copied: Vec<(ShardId, Option<Key>)>,
     fetched_at: BTreeMap<ShardId, Nanos>,
 }
@@ -82,7 +82,7 @@ impl Node {
             id,
             engine,
             answers: Vec::new(),
-            repaired: Vec::new(),
+            repaired: BTreeMap::new(),
             copied: Vec::new(),
             fetched_at: BTreeMap::new(),
         })
@@ -141,16 +141,21 @@ impl Node {
         if !self.engine.has_staged() {
             return Ok(());
         }
+        let node = self.id;
         for effect in self.engine.commit()? {
             env.probe.on(match effect {
-                Effect::Applied { shard, key, version } => Event::Applied { node: self.id, shard, key, version },
-                Effect::Installed { config, wiped } => Event::Installed { node: self.id, config, wiped },
-                Effect::Dropped { shard } => Event::Dropped { node: self.id, shard },
+                Effect::Applied { shard, key, version } => {
+                    let shipped = self.repaired.remove(&(shard, key.clone(), version));
+                    match shipped {
+                        Some(purpose) => Event::Repaired { node, shard, key, version, purpose },
+                        None => Event::Applied { node, shard, key, version },
+                    }
+                }
+                Effect::Installed { config, wiped } => Event::Installed { node, config, wiped },
+                Effect::Dropped { shard } => Event::Dropped { node, shard },
             });
         }
-        for (shard, key, version, purpose) in self.repaired.drain(..) {
-            env.probe.on(Event::Repaired { node: self.id, shard, key, version, purpose });
-        }
+        self.repaired.clear();
         for (shard, through) in self.copied.drain(..) {
             env.probe.on(Event::Copied { node: self.id, shard, through });
         }
@@ -364,10 +369,10 @@ impl Node {
         }
         let mut applied = 0;
         for Shipped { key, version, value } in documents {
-            let put = self.engine.put(shard, &key, version, value)?;
-            if matches!(put, Put::Applied) {
+            let put = self.merge(shard, &key, version, value)?;
+            if put == Put::Applied {
                 applied += 1;
-                self.repaired.push((shard, key, version, purpose));
+                self.repaired.insert((shard, key, version), purpose);
             }
         }
         self.engine.raise_counter(shard, raise_to)?;
@@ -378,6 +383,20 @@ impl Node {
         let repaired = Message::Repaired { request, node: self.id, applied, max_counter, end };
         self.answer(Peer::Coordinator, repaired);
         Ok(())
+    }
+
+    fn merge(
+        &mut self,
+        shard: ShardId,
+        key: &Key,
+        version: Version,
+        value: Option<Value>,
+    ) -> Result<Put, EngineError> {
+        #[cfg(madsim)]
+        if mutant!("M06") {
+            return self.engine.put_regardless(shard, key, version, value);
+        }
+        self.engine.put(shard, key, version, value)
     }
 
     /// Drops an ex-owner's copy and keeps the configuration, unless the node is (again) a member.

@@ -1,0 +1,394 @@
+//! The omniscient observer: hears what the store does and what the network loses, feeds the loss-window auditor, and
+//! keeps the books that scenarios and reports ask for. It never acts on the cluster.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use miroir_sim::net::Dropped;
+use miroir_sim::oracle::durable::{Auditor, DocId, Vanished};
+use miroir_sim::oracle::progress::{Access, Progress};
+use miroir_sim::{ProcessId, World, sometimes};
+use miroir_store::config::{Form, ShardConfig};
+use miroir_store::env::{Event, Nanos, Probe};
+use miroir_store::id::{Epoch, Key, MigrationId, NodeId, ShardId, Version};
+use miroir_store::migration::Stage;
+use miroir_store::router::Request;
+use miroir_store::wire::{Message, Op, Purpose, decode};
+
+use crate::env::Directory;
+use crate::plan::Plan;
+
+/// The books of a run. Clones share them.
+#[derive(Clone)]
+pub struct Audit(Arc<Shared>);
+
+struct Shared {
+    world: World,
+    directory: Arc<Directory>,
+    shard_count: u32,
+    anti_entropy: std::sync::atomic::AtomicBool,
+    auditor: Auditor,
+    progress: Progress,
+    books: Mutex<Books>,
+}
+
+/// How one migration went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Journey {
+    pub shard: u32,
+    /// Every stage it entered, and when.
+    pub stages: Vec<(Nanos, Stage)>,
+    /// Why its attempts were aborted.
+    pub reasons: Vec<String>,
+}
+
+/// What the store said about itself, beyond loss windows.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    pub configs: BTreeMap<ShardId, ShardConfig>,
+    pub config_log: Vec<(Nanos, ShardConfig)>,
+    pub installed: BTreeMap<(ShardId, NodeId), Epoch>,
+    pub journeys: BTreeMap<MigrationId, Journey>,
+    pub warnings: Vec<(Nanos, String)>,
+    pub refusals: Vec<(Nanos, String, String)>,
+    /// When each finished anti-entropy pass over a shard ended, and how many documents it shipped.
+    pub passes: BTreeMap<ShardId, Vec<(Nanos, u64)>>,
+    pub delta_shipped: u64,
+    pub copied_documents: u64,
+    pub repaired_documents: u64,
+    copied: BTreeMap<(NodeId, ShardId), Vec<(Nanos, Option<Key>)>>,
+    missed: BTreeMap<(NodeId, Key), (Version, Nanos)>,
+    /// What nodes held durably and did not find on their disks any more.
+    pub vanished: Vec<(Nanos, Vanished)>,
+}
+
+impl Audit {
+    pub fn new(world: &World, plan: &Plan, directory: Arc<Directory>) -> Audit {
+        Audit(Arc::new(Shared {
+            world: world.clone(),
+            directory,
+            shard_count: plan.cluster.shards,
+            anti_entropy: std::sync::atomic::AtomicBool::new(plan.cluster.anti_entropy),
+            auditor: Auditor::new(world.trace().clone()),
+            progress: Progress::default(),
+            books: Mutex::default(),
+        }))
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.0.books.lock().expect("nobody panics while keeping books")
+    }
+
+    /// Listens to what the network loses.
+    pub fn watch(&self, world: &World) {
+        let audit = self.clone();
+        world.fabric().on_drop(move |dropped| audit.lost(dropped));
+    }
+
+    /// A frame was lost: if it carried writes to a node, that node has missed them.
+    fn lost(&self, dropped: &Dropped<'_>) {
+        let Some(node) = self.0.directory.node(dropped.to) else { return };
+        let Ok(Message::Batch { shard, ops, .. }) = decode(dropped.frame) else { return };
+        let from = self.0.world.trace().names().name(dropped.from);
+        let why = dropped.why.text(&node.to_string());
+        let mut books = self.books();
+        for (_, op) in ops {
+            if let Op::Write { key, version, .. } = op {
+                let text = format!("the write from {from} to {node} was lost ({why})");
+                let doc = self.0.auditor.intern(key.id());
+                self.0.auditor.missed(dropped.at, dropped.to, shard.0, doc, pair(version), &text);
+                books.missed.insert((node, key), (version, dropped.at));
+            }
+        }
+    }
+
+    /// A client begins an operation.
+    pub fn called(&self, at: Nanos, request: &Request) {
+        let shard = request.key().shard(self.0.shard_count);
+        self.0.progress.call(at, shard.0, access(request));
+    }
+
+    /// A client's operation has ended; `version` if it succeeded.
+    pub fn returned(&self, at: Nanos, client: u32, request: &Request, version: Option<Version>) {
+        let shard = request.key().shard(self.0.shard_count);
+        self.0.progress.done(at, shard.0, access(request), version.is_some());
+        if let (Some(version), Access::Write) = (version, access(request)) {
+            let doc = self.0.auditor.intern(request.key().id());
+            self.0.auditor.acked(at, shard.0, doc, pair(version), client);
+        }
+    }
+
+    /// The loss windows.
+    pub fn auditor(&self) -> &Auditor {
+        &self.0.auditor
+    }
+
+    /// Who had to wait.
+    pub fn progress(&self) -> &Progress {
+        &self.0.progress
+    }
+
+    /// Whether the coordinator runs anti-entropy, as far as has been seen.
+    pub fn anti_entropy_is_on(&self) -> bool {
+        self.0.anti_entropy.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// An operator has switched it.
+    pub fn set_anti_entropy(&self, enabled: bool) {
+        self.0.anti_entropy.store(enabled, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// What a cluster that does not come to rest is waiting for.
+    pub fn what_is_stuck(&self) -> String {
+        let books = self.books();
+        let mut stuck = Vec::new();
+        for (id, journey) in &books.journeys {
+            let last = journey.stages.last().map_or("nothing".to_owned(), |(_, stage)| stage.to_string());
+            if last != "Done" {
+                stuck.push(format!("migration {id} stands in {last}"));
+            }
+        }
+        for config in books.configs.values() {
+            let behind = self.0.directory.nodes().map(|(node, _)| node).filter(|node| {
+                books.installed.get(&(config.shard, *node)).copied() < Some(config.epoch)
+            });
+            let behind: Vec<String> = behind.map(|node| node.to_string()).collect();
+            if !behind.is_empty() {
+                stuck.push(format!("{config} is not installed on {}", behind.join(" ")));
+            }
+            if config.form != Form::Stable || !config.leaving.is_empty() || !config.old.is_empty() {
+                stuck.push(format!("{} is at {config}", config.shard));
+            }
+        }
+        format!("the healed cluster did not come to rest: {}", stuck.join("; "))
+    }
+
+    /// What operators were warned of.
+    pub fn warnings(&self) -> Vec<String> {
+        self.books().warnings.iter().map(|(_, text)| text.clone()).collect()
+    }
+
+    /// How many configurations have been committed.
+    pub fn commit_count(&self) -> usize {
+        self.books().config_log.len()
+    }
+
+    /// Whether an attempt of this migration was aborted for a reason that names `code`.
+    pub fn was_aborted_for(&self, id: MigrationId, code: &str) -> bool {
+        self.books().journeys.get(&id).is_some_and(|journey| journey.reasons.iter().any(|r| r.contains(code)))
+    }
+
+    /// The coordinator refused an operator.
+    pub fn refused(&self, code: &str, text: &str) {
+        let at = self.0.world.now();
+        self.0.world.note(&format!("refused: {code}: {text}"));
+        self.books().refusals.push((at, code.to_owned(), text.to_owned()));
+    }
+
+    pub fn stage(&self, id: MigrationId) -> Option<Stage> {
+        self.books().journeys.get(&id).and_then(|journey| journey.stages.last()).map(|(_, stage)| *stage)
+    }
+
+    /// Whether every migration that was started has ended, cleanup included.
+    pub fn migrations_ended(&self) -> bool {
+        self.books().journeys.values().all(|journey| match journey.stages.last() {
+            Some((_, Stage::Done)) => true,
+            Some((_, Stage::Aborted)) => journey.reasons.last().is_some_and(|reason| !is_passing(reason)),
+            Some((_, Stage::Planned)) => journey.stages.len() == 1,
+            _ => false,
+        })
+    }
+
+    /// Whether every node has installed the newest of these configurations.
+    pub fn is_installed_everywhere(&self, configs: &[ShardConfig]) -> bool {
+        let books = self.books();
+        configs.iter().all(|config| {
+            let installed = |node: NodeId| books.installed.get(&(config.shard, node)).copied();
+            self.0.directory.nodes().all(|(node, _)| installed(node) >= Some(config.epoch))
+        })
+    }
+
+    /// Whether everything the coordinator has committed is installed, with nobody left to drop a copy.
+    pub fn is_settled(&self) -> bool {
+        let configs: Vec<ShardConfig> = self.books().configs.values().cloned().collect();
+        let at_rest = |config: &ShardConfig| {
+            config.form == Form::Stable && config.old.is_empty() && config.leaving.is_empty()
+        };
+        configs.iter().all(at_rest) && self.is_installed_everywhere(&configs)
+    }
+
+    /// Whether each shard has seen a whole anti-entropy pass that began after `since` and found nothing to ship.
+    pub fn is_quiet_since(&self, since: Nanos) -> bool {
+        let books = self.books();
+        books.configs.values().all(|config| {
+            let alone = config.new.len() == 1;
+            let passes = books.passes.get(&config.shard).map_or(&[][..], Vec::as_slice);
+            let later: Vec<&(Nanos, u64)> = passes.iter().filter(|(at, _)| *at > since).collect();
+            // The first pass to end may have begun before.
+            alone || (later.len() >= 2 && later.last().is_some_and(|(_, shipped)| *shipped == 0))
+        })
+    }
+
+    /// What was written down; leaves nothing.
+    pub fn take_books(&self) -> Books {
+        std::mem::take(&mut self.books())
+    }
+
+    fn notice(&self, at: Nanos, event: Event) {
+        let process = |node: NodeId| self.0.directory.process(miroir_store::env::Peer::Node(node)).expect("a node");
+        let auditor = &self.0.auditor;
+        let mut books = self.books();
+        let books = &mut *books;
+        match event {
+            Event::Opened { node, copies } => {
+                let mut found: BTreeMap<u32, Vec<(DocId, (u64, u128))>> = BTreeMap::new();
+                for (shard, documents) in copies {
+                    let entries = documents.into_iter().map(|(key, version)| (auditor.intern(key.id()), pair(version)));
+                    found.insert(shard.0, entries.collect());
+                }
+                for shard in 0..self.0.shard_count {
+                    let entries = found.remove(&shard).unwrap_or_default();
+                    let vanished = auditor.reset(at, process(node), shard, entries);
+                    books.vanished.extend(vanished.into_iter().map(|vanished| (at, vanished)));
+                }
+            }
+            Event::Applied { node, shard, key, version } => {
+                let doc = auditor.intern(key.id());
+                auditor.applied(at, process(node), shard.0, doc, pair(version), "a write");
+            }
+            Event::Installed { node, config, wiped } => {
+                books.installed.insert((config.shard, node), config.epoch);
+                if wiped {
+                    auditor.dropped(at, process(node), config.shard.0, "wiped for a new session");
+                }
+            }
+            Event::Dropped { node, shard } => {
+                auditor.dropped(at, process(node), shard.0, "dropped in cleanup");
+            }
+            Event::Committed { config } => {
+                let groups: Vec<Vec<ProcessId>> = config
+                    .groups()
+                    .map(|group| group.iter().map(|replica| process(replica.node)).collect())
+                    .collect();
+                auditor.config(at, config.shard.0, &config.to_string(), groups);
+                books.config_log.push((at, config.clone()));
+                books.configs.insert(config.shard, config);
+            }
+            Event::Staged { migration, shard, stage, reason } => {
+                let journey = books.journeys.entry(migration).or_default();
+                journey.shard = shard.0;
+                auditor.note(Some(shard.0), &stage.to_string());
+                if journey.stages.last().is_none_or(|(_, last)| *last != stage) {
+                    journey.stages.push((at, stage));
+                }
+                journey.reasons.extend(reason);
+            }
+            Event::Copied { node, shard, through } => {
+                books.copied.entry((node, shard)).or_default().push((at, through));
+            }
+            Event::Repaired { node, shard, key, version, purpose } => {
+                let how = match purpose {
+                    Purpose::Copy => "a page",
+                    Purpose::Delta => "the delta pass",
+                    Purpose::AntiEntropy => "anti-entropy",
+                };
+                auditor.applied(at, process(node), shard.0, auditor.intern(key.id()), pair(version), how);
+                books.repaired(node, shard, &key, version, purpose);
+            }
+            Event::Reconciled { shard, purpose, shipped } => {
+                if purpose == Purpose::AntiEntropy {
+                    books.passes.entry(shard).or_default().push((at, shipped));
+                }
+            }
+            Event::Warned { text } => books.warnings.push((at, text)),
+        }
+    }
+}
+
+impl Probe for Audit {
+    fn on(&self, event: Event) {
+        let at = self.0.world.now();
+        let world = &self.0.world;
+        let staged = match &event {
+            Event::Committed { config } => {
+                world.note(&format!("commit {}: {config}", config.shard));
+                None
+            }
+            Event::Staged { migration, shard, stage, reason } => {
+                let because = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                Some((stage.to_string(), format!("{migration} of {shard}{because}")))
+            }
+            Event::Warned { text } => {
+                world.note(&format!("warning: {text}"));
+                None
+            }
+            _ => None,
+        };
+        self.notice(at, event);
+        // Last, and with the books closed: a fault that waits for this stage strikes at once.
+        if let Some((stage, text)) = staged {
+            world.signal(&stage, &text);
+        }
+    }
+}
+
+impl Books {
+    fn repaired(&mut self, node: NodeId, shard: ShardId, key: &Key, version: Version, purpose: Purpose) {
+        match purpose {
+            Purpose::Copy => self.copied_documents += 1,
+            Purpose::AntiEntropy => self.repaired_documents += 1,
+            Purpose::Delta => {
+                self.delta_shipped += 1;
+                let missed = self.missed.get(&(node, key.clone())).filter(|(missed, _)| *missed == version);
+                let pages = self.copied.get(&(node, shard));
+                if let (Some((_, missed_at)), Some(pages)) = (missed, pages) {
+                    let holds = |through: &Option<Key>| through.as_ref().is_none_or(|through| through >= key);
+                    let was_copied = pages.iter().any(|(at, through)| at <= missed_at && holds(through));
+                    sometimes!(was_copied, "delta pass shipped a missed document");
+                }
+            }
+        }
+    }
+}
+
+fn access(request: &Request) -> Access {
+    match request {
+        Request::Get { .. } => Access::Read,
+        Request::Put { .. } | Request::Delete { .. } => Access::Write,
+    }
+}
+
+/// Whether another attempt follows by itself.
+fn is_passing(reason: &str) -> bool {
+    use miroir_store::migration::Reason;
+    [Reason::CopyTimeout, Reason::DrainTimeout, Reason::JointTimeout].iter().any(|r| r.to_string() == reason)
+}
+
+fn pair(version: Version) -> (u64, u128) {
+    (version.counter, version.writer.0)
+}
+
+/// A frame in words, for full traces.
+pub fn describe(frame: &[u8]) -> String {
+    match decode(frame) {
+        Ok(Message::Batch { shard, epoch, ops }) => {
+            let ops: Vec<String> = ops
+                .iter()
+                .map(|(_, op)| match op {
+                    Op::Counter => "counter".to_owned(),
+                    Op::Read { key } => format!("read {}", key.id()),
+                    Op::Write { key, version, value, .. } => {
+                        format!("{} {} {version}", if value.is_some() { "write" } else { "delete" }, key.id())
+                    }
+                })
+                .collect();
+            format!("{shard} epoch {epoch}: {}", ops.join(", "))
+        }
+        Ok(Message::Install { config }) => format!("install {config}"),
+        Ok(message) => {
+            let text = format!("{message:?}");
+            text.chars().take(120).collect()
+        }
+        Err(error) => format!("undecodable: {error}"),
+    }
+}

@@ -1,0 +1,257 @@
+//! A running cluster, as a scenario directs it: `it.migrate(0)`, `it.until(...)`, `it.set_anti_entropy(false)`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use miroir_sim::history::History;
+use miroir_sim::time::MILLIS;
+use miroir_sim::disk::SimDisk;
+use miroir_sim::{Incarnation, ProcessId, World};
+use miroir_store::config::Cutover;
+use miroir_store::coordinator::gate::AntiEntropy;
+use miroir_store::coordinator::{self, NewCluster, Overrides};
+use miroir_store::engine::Options as EngineOptions;
+use miroir_store::env::{Env, Peer, millis};
+use miroir_store::id::{MigrationId, NodeId, ShardId};
+use miroir_store::migration::Stage;
+use miroir_store::node;
+use miroir_store::wire::{Command, Message, Reply, decode, encode};
+
+use crate::audit::Audit;
+use crate::env::{Directory, env};
+use crate::plan::Plan;
+use crate::workload::{Actor, Load};
+
+/// The cluster of one run and everything around it.
+pub struct Cluster {
+    pub world: World,
+    pub plan: Plan,
+    pub directory: Arc<Directory>,
+    pub audit: Audit,
+    pub history: History,
+    pub load: Load,
+    /// Each node's disk.
+    pub disks: Vec<(NodeId, SimDisk)>,
+    operator: Env,
+    commands: AtomicU64,
+}
+
+/// A command that the coordinator refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: String,
+    pub text: String,
+}
+
+/// How nodes (and those who look at their disks) open engines.
+pub fn engine_options() -> EngineOptions {
+    EngineOptions { cache_bytes: 1 << 20, ..EngineOptions::default() }
+}
+
+impl Cluster {
+    /// Starts every process of the plan. Nothing has gone wrong yet, and nothing will until the faults are armed.
+    pub fn start(world: World, plan: Plan) -> Cluster {
+        let operator = world.process("operator", |_| std::future::pending());
+        for name in plan.process_names().iter().skip(1) {
+            world.register(name);
+        }
+        let names = world.trace().names().clone();
+        let directory = Directory::from_names(&names, &plan.node_names(), &plan.client_names());
+        let directory = Arc::new(directory);
+        let audit = Audit::new(&world, &plan, directory.clone());
+        let history = History::traced(world.trace().clone());
+        world.fabric().trust(operator);
+        audit.watch(&world);
+        let operator = env(&world, world.life(operator), &directory, None, Arc::new(audit.clone()));
+        let load = Load::default();
+        let commands = AtomicU64::new(0);
+        let disks = Vec::new();
+        let mut it = Cluster { world, plan, directory, audit, history, load, disks, operator, commands };
+        it.start_nodes();
+        it.start_coordinator();
+        it.start_clients();
+        it
+    }
+
+    fn start_nodes(&mut self) {
+        let nodes: Vec<(NodeId, ProcessId)> = self.directory.nodes().collect();
+        for (id, process) in nodes {
+            let disk = self.world.new_disk(process);
+            self.disks.push((id, disk.clone()));
+            let (world, directory, audit) = (self.world.clone(), self.directory.clone(), self.audit.clone());
+            self.world.start(process, move |life| {
+                let env = env(&world, life, &directory, Some(disk.mount()), Arc::new(audit.clone()));
+                let world = world.clone();
+                async move {
+                    let error = node::serve(id, env, engine_options()).await;
+                    world.note(&format!("{id} stops: {error}"));
+                }
+            });
+        }
+    }
+
+    fn start_coordinator(&self) {
+        let process = self.directory.coordinator();
+        let disk = self.world.new_disk(process);
+        let options = self.coordinator_options();
+        let (world, directory, audit) = (self.world.clone(), self.directory.clone(), self.audit.clone());
+        self.world.start(process, move |life| {
+            let env = env(&world, life, &directory, Some(disk.mount()), Arc::new(audit.clone()));
+            let (world, options) = (world.clone(), options.clone());
+            async move {
+                let error = coordinator::serve(env, options).await;
+                world.note(&format!("coordinator stops: {error}"));
+            }
+        });
+    }
+
+    fn coordinator_options(&self) -> coordinator::Options {
+        let (cluster, timing) = (&self.plan.cluster, &self.plan.timing);
+        let mut options = coordinator::Options {
+            create: Some(NewCluster {
+                nodes: (1..=cluster.nodes).map(|n| (NodeId(n), format!("n{n}"))).collect(),
+                shard_count: cluster.shards,
+                replication: cluster.replication,
+                anti_entropy: AntiEntropy {
+                    enabled: cluster.anti_entropy,
+                    repair: true,
+                    period: millis(cluster.anti_entropy_period_ms),
+                },
+                placement: Vec::new(),
+            }),
+            engine: engine_options(),
+            overrides: Overrides { unsafe_cutover: cluster.unsafe_cutover, eager_cleanup: cluster.eager_cleanup },
+            ..coordinator::Options::default()
+        };
+        options.migration.page_documents = timing.page_documents;
+        options.migration.page_interval = millis(timing.page_interval_ms);
+        options.migration.drain_timeout = millis(timing.drain_timeout_ms);
+        options.migration.joint_timeout = millis(timing.joint_timeout_ms);
+        options
+    }
+
+    fn start_clients(&self) {
+        for (number, &process) in self.directory.clients().iter().enumerate().skip(1) {
+            let (world, plan, directory) = (self.world.clone(), self.plan.clone(), self.directory.clone());
+            let (audit, history, load) = (self.audit.clone(), self.history.clone(), self.load.clone());
+            self.world.start(process, move |life: Incarnation| {
+                let env = env(&world, life, &directory, None, Arc::new(audit.clone()));
+                Actor::new(number as u32, &world, env, &plan, &history, &audit).work(plan.clone(), load.clone())
+            });
+            self.world.set_restart(process, miroir_sim::world::Restart::Never);
+        }
+    }
+
+    /// A client for the operator.
+    pub fn reader(&self) -> Actor {
+        Actor::new(0, &self.world, self.operator.clone(), &self.plan, &self.history, &self.audit)
+    }
+
+    /// Asks the coordinator until it answers.
+    pub async fn command(&self, command: Command) -> Reply {
+        let n = self.commands.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let frame = encode(&Message::Command { n, command: command.clone() });
+            self.operator.net.send(Peer::Coordinator, frame);
+            let until = self.operator.clock.now() + 30 * MILLIS;
+            while self.operator.clock.now() < until {
+                for (_, frame) in self.operator.net.recv(until).await {
+                    match decode(&frame) {
+                        Ok(Message::Reply { n: answered, reply }) if answered == n => return reply,
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until the condition holds, looking every two milliseconds; `false` if `limit` of simulated time passes first.
+    pub async fn until(&self, limit: u64, condition: impl Fn(&Cluster) -> bool) -> bool {
+        let end = self.world.now() + limit;
+        while !condition(self) {
+            if self.world.now() >= end {
+                return false;
+            }
+            self.world.sleep(2 * MILLIS).await;
+        }
+        true
+    }
+
+    /// Waits until the clients have ended so many operations.
+    pub async fn until_operations(&self, count: u32) {
+        self.until(self.plan.timing.chaos_ms * MILLIS, |it| it.load.ended() >= u64::from(count)).await;
+    }
+
+    /// The id of the plan's `n`th migration.
+    pub fn id(&self, n: usize) -> MigrationId {
+        MigrationId(n as u64 + 1)
+    }
+
+    /// Plans the plan's `n`th migration.
+    pub async fn plan_migration(&self, n: usize) -> Result<(), Refusal> {
+        let migration = &self.plan.migrations[n];
+        let command = Command::Plan {
+            id: self.id(n),
+            shard: ShardId(migration.shard),
+            target: migration.target.iter().copied().map(NodeId).collect(),
+            cutover: if migration.skip_delta { Cutover::Skipped } else { Cutover::Delta },
+        };
+        self.accepted(command).await
+    }
+
+    /// Starts the plan's `n`th migration.
+    pub async fn start_migration(&self, n: usize) -> Result<(), Refusal> {
+        self.accepted(Command::Start { id: self.id(n) }).await
+    }
+
+    /// Plans and starts it.
+    pub async fn migrate(&self, n: usize) -> Result<(), Refusal> {
+        self.plan_migration(n).await?;
+        self.start_migration(n).await
+    }
+
+    pub async fn set_anti_entropy(&self, enabled: bool) -> Result<(), Refusal> {
+        self.accepted(Command::SetAntiEntropy { enabled }).await?;
+        self.audit.set_anti_entropy(enabled);
+        Ok(())
+    }
+
+    async fn accepted(&self, command: Command) -> Result<(), Refusal> {
+        match self.command(command).await {
+            Reply::Done | Reply::Status { .. } => Ok(()),
+            Reply::Refused { code, text } => {
+                self.audit.refused(&code, &text);
+                Err(Refusal { code, text })
+            }
+        }
+    }
+
+    /// Where the plan's `n`th migration stands.
+    pub fn stage(&self, n: usize) -> Option<Stage> {
+        self.audit.stage(self.id(n))
+    }
+
+    /// Waits until the cluster has been created and every node knows it.
+    pub async fn until_created(&self) {
+        loop {
+            match self.command(Command::Status).await {
+                Reply::Status { ready: true, configs, .. } if self.audit.is_installed_everywhere(&configs) => return,
+                _ => self.world.sleep(2 * MILLIS).await,
+            }
+        }
+    }
+
+    /// The standard course: each migration starts when the clients have come as far as the plan says; then the load
+    /// goes on until all have ended.
+    pub async fn run_migrations(&self) {
+        let count = self.plan.migrations.len();
+        for n in 0..count {
+            self.until_operations(self.plan.migrations[n].after_operations).await;
+            // A refusal is recorded by the audit; whether it was expected is for the scenario to say.
+            let _refused = self.migrate(n).await;
+        }
+        let operations = u64::from(self.plan.workload.operations);
+        let limit = (self.plan.timing.chaos_ms * MILLIS).saturating_sub(self.world.now());
+        self.until(limit, |it| it.load.ended() >= operations && it.audit.migrations_ended()).await;
+    }
+}

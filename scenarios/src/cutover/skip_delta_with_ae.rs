@@ -1,0 +1,18 @@
+//! Scenario 2. An operator skips the delta pass at replication 1. What the joining node missed is invisible from
+//! Activate until anti-entropy has fetched it from the old owner, who keeps its copy until a clean pass has shown that
+//! nothing is missing any more.
+
+use crate::catalog::{Scenario, Windows};
+use crate::cutover::migrations;
+
+pub const SCENARIO: Scenario = Scenario {
+    id: "cutover/skip_delta_with_ae",
+    promise: "anti-entropy on, delta pass skipped, replication 1: windows open at Activate, anti-entropy closes all",
+    marks: &["a loss window opened at Activate", "anti-entropy closed a loss window"],
+    windows: Windows::UntilRepair,
+    gate_overridden: false,
+    converges: true,
+    shape: |shape| shape.replication = Some(1),
+    plan: |plan, _| plan.migrations.iter_mut().for_each(|migration| migration.skip_delta = true),
+    course: migrations,
+};

@@ -1,0 +1,183 @@
+//! What the oracles say about a run.
+
+use std::collections::BTreeMap;
+
+use miroir_sim::history::{Op, Operation};
+use miroir_sim::oracle::converged::{self, Copy};
+use miroir_sim::oracle::durable::{Kind, Window};
+use miroir_sim::oracle::linearizable::{self, Judgement, ModelKind};
+use miroir_sim::time::{Nanos, in_seconds};
+use miroir_sim::verdict::Verdict;
+use miroir_sim::{ProcessId, sometimes};
+use miroir_store::engine::Engine;
+use miroir_store::env::Peer;
+use miroir_store::id::{NodeId, ShardId};
+use std::sync::Arc;
+
+use crate::audit::Books;
+use crate::catalog::{Scenario, Windows};
+use crate::cluster::{Cluster, engine_options};
+use crate::env::StoreDisk;
+use crate::run::Seen;
+
+/// One thing that is not as promised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub verdict: Verdict,
+    /// Which oracle says so.
+    pub oracle: &'static str,
+    /// What happened, in words. Equal up to numbers for equal failures.
+    pub cause: String,
+}
+
+impl Finding {
+    pub fn new(verdict: Verdict, oracle: &'static str, cause: String) -> Finding {
+        Finding { verdict, oracle, cause }
+    }
+}
+
+/// How many of each kind are reported.
+const SHOWN: usize = 5;
+
+/// Looks at windows, history and disks. Ends every process first.
+pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> Seen {
+    let now = it.world.now();
+    let windows = it.audit.auditor().finish();
+    let books = it.audit.take_books();
+    let totals = it.history.totals();
+    let history = it.history.take();
+    judge_durability(scenario, &windows, &books, &mut findings);
+    let documents_searched = judge_history(&history, &windows, &mut findings);
+    judge_copies(scenario, it, &books, &mut findings);
+    let unavailable = it.audit.progress().unavailable(now);
+    Seen { findings, windows, books, history, totals, unavailable, documents_searched }
+}
+
+fn violation(oracle: &'static str, cause: String) -> Finding {
+    Finding::new(Verdict::Violation, oracle, cause)
+}
+
+/// Whether the commit of Activate opened the window: the configuration before it was still joint.
+fn opened_at_activate(window: &Window, books: &Books) -> bool {
+    books.journeys.values().any(|journey| {
+        journey.shard == window.shard
+            && journey.stages.iter().any(|(at, stage)| {
+                *stage == miroir_store::migration::Stage::Cleanup && *at == window.opened_at
+            })
+    })
+}
+
+fn judge_durability(scenario: &Scenario, windows: &[Window], books: &Books, findings: &mut Vec<Finding>) {
+    for (at, vanished) in books.vanished.iter().take(SHOWN) {
+        let text = format!(
+            "{} lost {} from its disk: it had version {}, durable, and came back at {} with {:?}",
+            vanished.process.0,
+            vanished.doc,
+            vanished.had.0,
+            in_seconds(*at),
+            vanished.has.map(|version| version.0),
+        );
+        findings.push(violation("durable", text));
+    }
+    for window in windows {
+        let at_activate = opened_at_activate(window, books);
+        sometimes!(at_activate, "a loss window opened at Activate");
+        let by_repair = window.closed_by.as_ref().is_some_and(|by| by.contains("anti-entropy"));
+        sometimes!(by_repair, "anti-entropy closed a loss window");
+        sometimes!(window.kind == Kind::Permanent, "an acked write was lost for good");
+    }
+    let wrong = |window: &&Window| match scenario.windows {
+        Windows::None => true,
+        Windows::Any => false,
+        Windows::UntilRepair => {
+            let repaired = window.closed_by.as_ref().is_some_and(|by| by.contains("anti-entropy"));
+            let ended_well = window.kind == Kind::Superseded || (window.kind == Kind::Transient && repaired);
+            !opened_at_activate(window, books) || !ended_well
+        }
+    };
+    for window in windows.iter().filter(wrong).take(SHOWN) {
+        findings.push(violation("durable", window.to_string()));
+    }
+}
+
+/// Linearizability of each document, but for reads that overlap a loss window of it. Declared windows are excepted;
+/// undeclared ones are findings of their own already.
+fn judge_history(history: &[Operation], windows: &[Window], findings: &mut Vec<Finding>) -> u64 {
+    let mut lost: BTreeMap<&str, Vec<(Nanos, Nanos)>> = BTreeMap::new();
+    for window in windows {
+        let span = (window.opened_at, window.closed_at.unwrap_or(Nanos::MAX));
+        lost.entry(&window.doc).or_default().push(span);
+    }
+    let excepted = |operation: &Operation| {
+        let Some(spans) = lost.get(&*operation.key) else { return false };
+        let (call, end) = (operation.call, operation.ret.unwrap_or(Nanos::MAX));
+        matches!(operation.op, Op::Read { .. }) && spans.iter().any(|&(open, close)| call <= close && open <= end)
+    };
+    let judged: Vec<Operation> = history.iter().filter(|operation| !excepted(operation)).cloned().collect();
+    let report = linearizable::check(&judged, ModelKind::Kv, linearizable::BUDGET)
+        .expect("clients read, write and delete, which the model admits");
+    match report.judgement {
+        Judgement::Linearizable => {}
+        Judgement::Violation(violated) => findings.push(violation("linearizable", violated.to_string())),
+        Judgement::Undecided { key, states } => {
+            let text = format!("{key} is undecided after {states} states");
+            findings.push(Finding::new(Verdict::Stalled, "linearizable", text));
+        }
+    }
+    (report.keys - report.by_versions) as u64
+}
+
+/// Reads every disk as a restart would, and compares what is there.
+fn judge_copies(scenario: &Scenario, it: &Cluster, books: &Books, findings: &mut Vec<Finding>) {
+    let names = it.world.trace().names().clone();
+    let process = |node: NodeId| it.directory.process(Peer::Node(node)).expect("a node has a process");
+    let mut engines: Vec<(ProcessId, Engine)> = Vec::new();
+    for (node, disk) in &it.disks {
+        it.world.crash(process(*node));
+        let disk = StoreDisk::new(disk.mount(), it.world.timers().clone());
+        match Engine::open(Arc::new(disk), engine_options(), 0) {
+            Ok(engine) => engines.push((process(*node), engine)),
+            Err(error) => findings.push(violation("converged", format!("the disk of {node} cannot be opened: {error}"))),
+        }
+    }
+    for (shard, config) in &books.configs {
+        let replicas: Vec<ProcessId> = config.new.iter().map(|replica| process(replica.node)).collect();
+        let mut copies = Vec::new();
+        for (holder, engine) in &engines {
+            match copy(*holder, engine, *shard) {
+                Ok(Some(copy)) => copies.push(copy),
+                Ok(None) if replicas.contains(holder) => copies.push(empty(*holder)),
+                Ok(None) => {}
+                Err(error) => findings.push(violation("converged", format!("{shard}: {error}"))),
+            }
+        }
+        let mut differences = converged::compare(&names, &replicas, &copies, SHOWN);
+        if !scenario.converges {
+            // Without anti-entropy a minority may stay behind for ever; everything else still has to be right.
+            differences.retain(|difference| !matches!(difference, converged::Difference::Entry { .. }));
+        }
+        findings.extend(differences.into_iter().map(|it| violation("converged", format!("shard {shard}: {it}"))));
+    }
+}
+
+fn empty(process: ProcessId) -> Copy<String> {
+    Copy { process, entries: BTreeMap::new(), digest: None, recomputed: None }
+}
+
+/// What a disk holds of a shard; `None` if nothing.
+fn copy(process: ProcessId, engine: &Engine, shard: ShardId) -> Result<Option<Copy<String>>, String> {
+    let Some(state) = engine.shard(shard) else { return Ok(None) };
+    let (digest, documents) = engine.recount(shard).map_err(|error| error.to_string())?;
+    if documents != state.documents {
+        return Err(format!("{} documents are counted, {documents} are there", state.documents));
+    }
+    if documents == 0 {
+        return Ok(None);
+    }
+    let entries = engine.documents(shard).map_err(|error| error.to_string())?;
+    let entries = entries.into_iter().map(|(key, version)| (key.id().to_owned(), version.to_string())).collect();
+    let sum = |digest: &miroir_store::engine::Digest| {
+        digest.0.iter().fold(0u128, |sum, bucket| sum.wrapping_mul(31).wrapping_add(u128::from(*bucket)))
+    };
+    Ok(Some(Copy { process, entries, digest: Some(sum(&state.digest)), recomputed: Some(sum(&digest)) }))
+}

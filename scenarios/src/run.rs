@@ -1,0 +1,158 @@
+//! One run, from plan to verdict.
+//!
+//! Phases, and what each promises:
+//! 1. *load*: the cluster is created, every document is written once, nothing goes wrong;
+//! 2. *chaos*: faults are armed, clients work, the scenario directs; anything may fail, nothing acked may be lost;
+//! 3. *heal*: faults stop; migrations end, nodes install what was committed, ex-owners drop their copies;
+//! 4. *settle*: the load stops, anti-entropy finds nothing more, every document is read by quorum;
+//! 5. *judge*: the oracles look at history, windows and disks.
+
+use std::collections::BTreeMap;
+
+use miroir_sim::history::{Operation, Totals};
+use miroir_sim::oracle::durable::{self, Window};
+use miroir_sim::record::{Migrations, Record, Unavailable};
+use miroir_sim::time::{MILLIS, Nanos, SECONDS};
+use miroir_sim::trace::Trace;
+use miroir_sim::verdict::{Verdict, fingerprint};
+use miroir_sim::world::{Ended, Failure, Setup, World};
+use miroir_store::migration::Stage;
+
+use crate::audit::Books;
+use crate::catalog::Scenario;
+use crate::cluster::Cluster;
+use crate::judge::{self, Finding};
+use crate::plan::Plan;
+
+/// Everything that is known after a run.
+pub struct Outcome {
+    pub record: Record,
+    pub plan: Plan,
+    pub seen: Seen,
+    pub trace: Trace,
+    /// In simulated nanoseconds.
+    pub ended_at: Nanos,
+}
+
+/// What the world hands back.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The worst first.
+    pub findings: Vec<Finding>,
+    pub windows: Vec<Window>,
+    pub books: Books,
+    pub history: Vec<Operation>,
+    pub totals: Totals,
+    pub unavailable: Unavailable,
+    /// Documents whose history had to be searched, as the versions did not settle it.
+    pub documents_searched: u64,
+}
+
+/// Runs the plan. `mutant` activates a planted bug.
+pub fn run(scenario: &'static Scenario, plan: &Plan, mutant: Option<&str>, trace: Trace) -> Outcome {
+    let seed = plan.seed();
+    let phases = plan.timing.chaos_ms + plan.timing.settle_ms;
+    let setup = Setup { seed, plan: plan.sim.clone(), trace: trace.clone(), limit: phases * MILLIS + 120 * SECONDS };
+    let (given, mutant) = (plan.clone(), mutant.map(str::to_owned));
+    let ended = World::run(setup, move |world| async move {
+        miroir_store::mutant::activate(mutant.as_deref());
+        let it = Cluster::start(world, given);
+        let findings = live(scenario, &it).await;
+        judge::judge(scenario, &it, findings)
+    });
+    conclude(scenario, plan, ended)
+}
+
+/// Phases 1 to 4. Returns what went wrong on the way.
+async fn live(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    it.until_created().await;
+    let clients = u64::from(it.plan.workload.clients);
+    it.until(60 * SECONDS, |it| it.load.loaded_clients() == clients).await;
+
+    if let Err(error) = it.world.arm_faults() {
+        findings.push(Finding::new(Verdict::Crashed, "plan", error.to_string()));
+    }
+    it.world.signal("chaos", "faults may happen");
+    it.load.go();
+    for wrong in (scenario.course)(it).await {
+        findings.push(Finding::new(Verdict::Violation, "scenario", wrong));
+    }
+
+    it.world.heal();
+    it.world.signal("heal", "faults stop");
+    let settle = it.plan.timing.settle_ms * MILLIS;
+    if !it.until(settle, |it| it.audit.migrations_ended() && it.audit.is_settled()).await {
+        findings.push(Finding::new(Verdict::Stalled, "progress", it.audit.what_is_stuck()));
+    }
+    it.load.stop();
+    if !it.until(settle, |it| it.load.stopped_clients() == clients).await {
+        findings.push(Finding::new(Verdict::Stalled, "progress", "clients did not end".to_owned()));
+    }
+
+    it.world.signal("settle", "the load has stopped");
+    let since = it.world.now();
+    if it.audit.anti_entropy_is_on() && !it.until(settle, |it| it.audit.is_quiet_since(since)).await {
+        let text = "anti-entropy did not come to rest on a healed cluster without load";
+        findings.push(Finding::new(Verdict::Stalled, "progress", text.to_owned()));
+    }
+    let unread = it.reader().read_all(u64::from(it.plan.workload.documents)).await;
+    if let Some(first) = unread.first() {
+        let text = format!("{} documents cannot be read on a healed cluster, {first} first", unread.len());
+        findings.push(Finding::new(Verdict::Stalled, "progress", text));
+    }
+    findings
+}
+
+/// Turns what was seen into a verdict and a record.
+fn conclude(scenario: &'static Scenario, plan: &Plan, ended: Ended<Seen>) -> Outcome {
+    let mut seen = match ended.result {
+        Ok(seen) => seen,
+        Err(failure) => {
+            let verdict = match failure {
+                Failure::Panic { .. } => Verdict::Crashed,
+                Failure::TimeLimit { .. } => Verdict::Stalled,
+            };
+            Seen { findings: vec![Finding::new(verdict, "world", failure.to_string())], ..Seen::default() }
+        }
+    };
+    seen.findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
+    let ended_at = ended.simulated_ns;
+    let mut record = Record::new(scenario.id, plan.seed());
+    if let Some(worst) = seen.findings.first() {
+        record.verdict = worst.verdict;
+        record.fingerprint = Some(fingerprint(worst.verdict, worst.oracle, &worst.cause));
+    }
+    record.trace_hash = ended.trace.hash().to_string();
+    record.plan_hash = plan.hash();
+    record.build = build();
+    record.acked = seen.totals.acked;
+    record.rejected = seen.totals.rejected;
+    record.unknown = seen.totals.unknown;
+    record.windows = durable::totals(&seen.windows, ended_at);
+    record.loss_ppm = durable::loss_ppm(&seen.windows, seen.totals.acked);
+    record.refusals = seen.books.refusals.iter().map(|(_, code, _)| code.clone()).collect();
+    record.unavailable_ns = seen.unavailable.clone();
+    record.migrations = migrations(&seen.books);
+    record.faults = ended.faults;
+    record.marks = ended.marks;
+    record.simulated_ns = ended_at;
+    Outcome { record, plan: plan.clone(), seen, trace: ended.trace, ended_at }
+}
+
+fn migrations(books: &Books) -> Migrations {
+    let ended = |wanted| {
+        let journeys = books.journeys.values();
+        journeys.filter(|journey| journey.stages.last().is_some_and(|(_, stage)| *stage == wanted)).count() as u64
+    };
+    let mut refusals: BTreeMap<&str, u64> = BTreeMap::new();
+    for (_, code, _) in &books.refusals {
+        *refusals.entry(code).or_default() += 1;
+    }
+    Migrations { done: ended(Stage::Done), aborted: ended(Stage::Aborted), refused: refusals.values().sum() }
+}
+
+/// Which build ran: the package's version, and whether it carries optimisation-independent checks.
+pub fn build() -> String {
+    format!("{}+{}", env!("CARGO_PKG_VERSION"), option_env!("MIROIR_BUILD").unwrap_or("local"))
+}

@@ -1,0 +1,3 @@
+//! Scenarios in which no shard moves.
+
+pub mod smoke;

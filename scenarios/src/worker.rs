@@ -1,0 +1,119 @@
+//! The worker's command line: `run`, `scenarios`, `set-help`.
+
+// The worker is the one place of these crates that touches the real world: arguments, files, and the wall clock that a
+// run is timed with. Nothing of it reaches a simulation.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod arguments;
+mod files;
+
+use std::io::Write;
+use std::process;
+use std::time::Instant;
+
+use miroir_sim::trace::{Mode, Trace};
+use miroir_sim::verdict::ExitCode;
+use serde_json::json;
+
+use crate::catalog::{self, SCENARIOS, aliases};
+use crate::{canary, report, run, settings};
+use arguments::{Arguments, Command};
+
+/// Runs the command line; for `main`.
+pub fn main() -> process::ExitCode {
+    miroir_sim::coverage::init();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let code = match arguments::parse(&arguments) {
+        Ok(Command::Run(arguments)) => run_one(&arguments),
+        Ok(Command::Scenarios { json }) => {
+            list(json);
+            Ok(ExitCode::AsExpected)
+        }
+        Ok(Command::SetHelp) => {
+            print!("{}", settings::help());
+            Ok(ExitCode::AsExpected)
+        }
+        Err(problem) => Err(problem),
+    };
+    match code {
+        Ok(code) => code.into(),
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            ExitCode::Refused.into()
+        }
+    }
+}
+
+fn list(as_json: bool) {
+    if as_json {
+        let all: Vec<_> = SCENARIOS
+            .iter()
+            .map(|scenario| {
+                json!({
+                    "id": scenario.id,
+                    "promise": scenario.promise,
+                    "marks": scenario.marks,
+                    "gate_overridden": scenario.gate_overridden,
+                    "aliases": aliases(scenario),
+                })
+            })
+            .collect();
+        println!("{}", serde_json::Value::from(all));
+        return;
+    }
+    for scenario in SCENARIOS {
+        println!("{:<34} {}", scenario.id, scenario.promise);
+        for mark in scenario.marks {
+            println!("{:<34}   mark: {mark}", "");
+        }
+    }
+}
+
+/// Draws or reads the plan, runs it, and says what came of it.
+fn run_one(arguments: &Arguments) -> Result<ExitCode, String> {
+    let (scenario, plan) = match &arguments.plan {
+        None => {
+            let scenario = catalog::find(&arguments.scenario)?;
+            let plan = catalog::draw(scenario, arguments.seed, arguments.profile, &arguments.settings)?;
+            (scenario, plan)
+        }
+        Some(path) => {
+            let mut plan = files::read_plan(path)?;
+            for setting in &arguments.settings {
+                settings::apply(&mut plan, setting)?;
+            }
+            plan.check().map_err(|problem| format!("{}: {problem}", path.display()))?;
+            (catalog::find(&plan.scenario)?, plan)
+        }
+    };
+    let mutant = arguments.mutant.as_deref().or((scenario.id == canary::SCENARIO.id).then_some(canary::MUTANT));
+    let mode = if arguments.events.is_some() { Mode::Full } else { arguments.trace };
+    let trace = Trace::new(mode);
+    trace.describe(crate::audit::describe);
+    let began = Instant::now();
+    let mut outcome = run::run(scenario, &plan, mutant, trace);
+    let wall_ms = began.elapsed().as_millis() as u64;
+    outcome.record.wall_ms = wall_ms;
+    if let Some(path) = &arguments.events {
+        files::write_lines(path, outcome.trace.lines())?;
+    }
+    if let Some(dir) = &arguments.out {
+        files::write_run(dir, arguments, &outcome, mutant)?;
+    }
+    let mut out = std::io::stdout().lock();
+    let text = if arguments.json {
+        format!("{}\n", outcome.record.to_json())
+    } else {
+        let mut text = String::new();
+        if arguments.trace != Mode::Off {
+            for line in outcome.trace.lines() {
+                text.push_str(&line);
+                text.push('\n');
+            }
+        }
+        text + &report::report(scenario, &outcome, mutant, wall_ms)
+    };
+    // A reader that has gone away is no failure of the run.
+    let _closed = out.write_all(text.as_bytes());
+    Ok(outcome.record.verdict.exit_code())
+}

@@ -1,0 +1,232 @@
+//! The clients: closed loops of puts, deletes and gets on documents with a skewed popularity, each written value
+//! unique.
+//!
+//! A client's choices are addressed by (client, operation number), so that what one operation does is the same
+//! whatever happened to the others. Every call and return goes into the history; every acknowledged write is told to
+//! the auditor.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use miroir_sim::history::{History, Op, OpId, Outcome as Ended, Version as Hint};
+use miroir_sim::time::MILLIS;
+use miroir_sim::{Draws, Random, Stream, World};
+use miroir_store::env::{Env, Nanos, millis};
+use miroir_store::id::{Key, NodeId, Version};
+use miroir_store::router::client::Client;
+use miroir_store::router::{OperationId, Outcome, Request, Timing};
+
+use crate::audit::Audit;
+use crate::plan::Plan;
+
+/// The collection that everybody writes to.
+pub const COLLECTION: &str = "movies";
+
+/// How far the load has come, and when it ends. Shared by clients and director.
+#[derive(Clone, Default)]
+pub struct Load(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    loaded_clients: AtomicU64,
+    ended: AtomicU64,
+    go: AtomicBool,
+    stop: AtomicBool,
+    stopped: AtomicU64,
+}
+
+impl Load {
+    /// How many clients have written their share of the documents once.
+    pub fn loaded_clients(&self) -> u64 {
+        self.0.loaded_clients.load(Ordering::Relaxed)
+    }
+
+    /// Operations that have ended since the clients were let go.
+    pub fn ended(&self) -> u64 {
+        self.0.ended.load(Ordering::Relaxed)
+    }
+
+    /// Lets the clients go.
+    pub fn go(&self) {
+        self.0.go.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks the clients to end.
+    pub fn stop(&self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// How many clients have ended.
+    pub fn stopped_clients(&self) -> u64 {
+        self.0.stopped.load(Ordering::Relaxed)
+    }
+}
+
+/// The `n`th document.
+pub fn document(n: u64) -> Key {
+    Key::new(COLLECTION, &format!("d{n:06}")).expect("a short id")
+}
+
+/// One client with its own books.
+pub struct Actor {
+    number: u32,
+    world: World,
+    client: Client,
+    history: History,
+    audit: Audit,
+    value_bytes: usize,
+    next_value: u64,
+    under_way: BTreeMap<OperationId, (OpId, Request)>,
+}
+
+impl Actor {
+    /// `number` 0 is the operator, who reads everything in the end.
+    pub fn new(number: u32, world: &World, env: Env, plan: &Plan, history: &History, audit: &Audit) -> Actor {
+        let nodes = (1..=plan.cluster.nodes).map(NodeId).collect();
+        let timing = Timing { give_up: millis(plan.workload.give_up_ms), ..Timing::default() };
+        Actor {
+            number,
+            world: world.clone(),
+            client: Client::new(env, nodes, timing),
+            history: history.clone(),
+            audit: audit.clone(),
+            value_bytes: plan.workload.value_bytes as usize,
+            next_value: 0,
+            under_way: BTreeMap::new(),
+        }
+    }
+
+    /// Loads this client's share of the documents, waits for the start, and works until the end.
+    pub async fn work(mut self, plan: Plan, load: Load) {
+        let clients = u64::from(plan.workload.clients);
+        let share = (0..u64::from(plan.workload.documents)).filter(|n| n % clients == u64::from(self.number - 1));
+        let puts: Vec<Key> = share.map(document).collect();
+        for keys in puts.chunks(16) {
+            let requests = keys.iter().map(|key| self.put(key.clone())).collect();
+            self.run(requests).await;
+        }
+        load.0.loaded_clients.fetch_add(1, Ordering::Relaxed);
+        while !load.0.go.load(Ordering::Relaxed) {
+            self.world.sleep(MILLIS).await;
+        }
+        let mut choices = self.world.dice().stream("client", u64::from(self.number));
+        let quota = u64::from(plan.workload.operations).div_ceil(clients);
+        let mut done = 0;
+        while !load.0.stop.load(Ordering::Relaxed) {
+            let requests = self.choose(&mut choices, done, &plan);
+            let count = requests.len() as u64;
+            self.run(requests).await;
+            done += count;
+            load.0.ended.fetch_add(count, Ordering::Relaxed);
+            if done >= quota {
+                // The planned operations are through; a thinner load goes on until the migrations have ended.
+                self.world.sleep(8 * MILLIS).await;
+            }
+        }
+        load.0.stopped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reads all documents; returns those that could not be read.
+    pub async fn read_all(&mut self, documents: u64) -> Vec<Key> {
+        let mut unread = Vec::new();
+        let keys: Vec<Key> = (0..documents).map(document).collect();
+        for keys in keys.chunks(32) {
+            let requests = keys.iter().map(|key| Request::Get { key: key.clone() }).collect();
+            unread.extend(self.run(requests).await);
+        }
+        unread
+    }
+
+    fn put(&mut self, key: Key) -> Request {
+        self.next_value += 1;
+        let mut value = format!("c{}-{}", self.number, self.next_value).into_bytes();
+        if value.len() < self.value_bytes {
+            value.push(b' ');
+            value.resize(self.value_bytes, b'.');
+        }
+        Request::Put { key, value: value.into() }
+    }
+
+    /// One operation, or some that are under way together.
+    fn choose(&mut self, choices: &mut Stream, done: u64, plan: &Plan) -> Vec<Request> {
+        let mut draws = choices.at(done);
+        let count = if draws.chance(plan.workload.pipelined) { draws.range(2..=4) } else { 1 };
+        (0..count)
+            .map(|n| {
+                let mut draws = choices.at(done + n);
+                draws.next_u64();
+                draws.next_u64();
+                let key = document(popular(&mut draws, u64::from(plan.workload.documents)));
+                if draws.chance(plan.workload.reads) {
+                    Request::Get { key }
+                } else if draws.chance(plan.workload.deletes) {
+                    Request::Delete { key }
+                } else {
+                    self.put(key)
+                }
+            })
+            .collect()
+    }
+
+    /// Runs requests together until all have ended. Returns the keys of those that did not succeed.
+    async fn run(&mut self, requests: Vec<Request>) -> Vec<Key> {
+        let called = self.world.now();
+        let calls: Vec<OpId> = requests
+            .iter()
+            .map(|request| {
+                let op = match request {
+                    Request::Get { .. } => Op::Read { value: None },
+                    Request::Put { value, .. } => Op::Write { value: text(value) },
+                    Request::Delete { .. } => Op::Delete,
+                };
+                self.audit.called(called, request);
+                self.history.call(called, self.number, request.key().id(), op)
+            })
+            .collect();
+        let ids = self.client.submit_all(requests.clone());
+        for ((id, call), request) in ids.into_iter().zip(calls).zip(requests) {
+            self.under_way.insert(id, (call, request));
+        }
+        let mut failed = Vec::new();
+        while !self.under_way.is_empty() {
+            let (id, outcome) = self.client.completed(Nanos::MAX).await.expect("operations end by themselves");
+            let (call, request) = self.under_way.remove(&id).expect("it was submitted here");
+            self.returned(call, &request, outcome, &mut failed);
+        }
+        failed
+    }
+
+    fn returned(&mut self, call: OpId, request: &Request, outcome: Outcome, failed: &mut Vec<Key>) {
+        let now = self.world.now();
+        let (ended, version, value) = match outcome {
+            Outcome::Ok { version, value } => (Ended::Ok, Some(version), value),
+            Outcome::Rejected => (Ended::Rejected, None, None),
+            Outcome::Unknown { version } => (Ended::Unknown, version, None),
+        };
+        let read = matches!(request, Request::Get { .. }).then(|| value.as_deref().map(text)).flatten();
+        self.history.finish(now, call, ended, read, version.map(hint));
+        self.audit.returned(now, self.number, request, version.filter(|_| ended == Ended::Ok));
+        if ended != Ended::Ok {
+            failed.push(request.key().clone());
+        }
+    }
+}
+
+/// What a history calls a value: its unique part.
+fn text(value: impl AsRef<[u8]>) -> String {
+    let bytes = value.as_ref();
+    let end = bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+fn hint(version: Version) -> Hint {
+    Hint { counter: version.counter, writer: version.writer.0 }
+}
+
+/// Each power of two of documents is as likely as the next: about a Zipf distribution with exponent 1.
+fn popular(draws: &mut Draws, documents: u64) -> u64 {
+    let bits = u64::from(u64::BITS - documents.leading_zeros());
+    let magnitude = draws.range(0..=bits);
+    draws.below((1 << magnitude).min(documents))
+}
