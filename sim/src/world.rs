@@ -144,6 +144,9 @@ struct Process {
 /// The token of what a scenario does by hand.
 const MANUAL: usize = usize::MAX;
 
+/// Why a process dies whose armed disk crash has gone off.
+const BROKEN: &str = "in the middle of a disk operation";
+
 impl World {
     /// Runs `main` in a fresh world on a fresh thread, until it returns or something breaks.
     pub fn run<T, F, Fut>(setup: Setup, main: F) -> Ended<T>
@@ -594,7 +597,7 @@ impl World {
         loop {
             let broken = self.state().broken.pop();
             let Some(process) = broken else { break };
-            self.kill(process, "in the middle of a disk operation");
+            self.kill(process, BROKEN);
         }
         self.fire_faults(now);
         loop {
@@ -715,7 +718,9 @@ impl World {
                 return;
             }
             it.up = false;
-            (it.disks.clone(), !std::mem::take(&mut it.paused_by).is_empty(), it.node)
+            let found = (it.disks.clone(), !std::mem::take(&mut it.paused_by).is_empty(), it.node);
+            state.broken.retain(|&broken| broken != process);
+            found
         };
         self.0.trace.record(self.now(), Event::Crash { process, why: why.into() });
         self.0.fabric.down(process);
@@ -740,9 +745,11 @@ impl World {
         if self.life(process) != life || !self.is_up(process) {
             return;
         }
-        self.kill(process, "ended by itself");
+        let broken = self.state().broken.contains(&process);
+        self.kill(process, if broken { BROKEN } else { "ended by itself" });
         let mut state = self.state();
-        if state.process(process).restart == Restart::Auto {
+        let it = state.process(process);
+        if it.restart == Restart::Auto && it.held_by.is_empty() {
             let delay = self
                 .0
                 .dice
