@@ -53,6 +53,7 @@ pub type Marks = BTreeMap<String, u64>;
 
 thread_local! {
     static MARKS: RefCell<Marks> = const { RefCell::new(BTreeMap::new()) };
+    static FIRST: RefCell<Option<FirstObserver>> = const { RefCell::new(None) };
 }
 
 /// Installs [`MarkLayer`] as the global subscriber, once. Call it from the main thread before any run; the layer would otherwise be met by
@@ -71,11 +72,32 @@ pub fn take_marks() -> Marks {
 
 /// Counts a mark on this thread; what the layer does with an event, for callers without `tracing`.
 pub fn count_mark(name: &str) {
-    MARKS.with_borrow_mut(|marks| match marks.get_mut(name) {
-        Some(count) => *count += 1,
-        None => drop(marks.insert(name.to_owned(), 1)),
+    let first = MARKS.with_borrow_mut(|marks| match marks.get_mut(name) {
+        Some(count) => {
+            *count += 1;
+            false
+        }
+        None => {
+            marks.insert(name.to_owned(), 1);
+            true
+        }
     });
+    if first {
+        FIRST.with_borrow_mut(|observer| {
+            if let Some(observer) = observer {
+                observer(name);
+            }
+        });
+    }
 }
+
+/// Who is told on this thread when a mark is reached for the first time. It must not reach marks itself.
+#[cfg(madsim)]
+pub(crate) fn on_first(observer: Option<FirstObserver>) {
+    FIRST.set(observer);
+}
+
+type FirstObserver = Box<dyn FnMut(&str)>;
 
 /// Counts marks; never interested in anything else.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "counts are per thread, so the test needs a second one")]
     fn marks_are_counted_per_thread_and_nothing_else_is() {
         init();
         let marks = std::thread::spawn(|| {

@@ -176,7 +176,7 @@ pub trait Random {
     /// An exponentially distributed number with the given mean (at most 45 times the mean): the shape of waiting times. Integer arithmetic only.
     fn exponential(&mut self, mean: u64) -> u64 {
         let uniform = self.next_u64() | 1;
-        (u128::from(mean) * u128::from(minus_ln(uniform)) >> 32) as u64
+        ((u128::from(mean) * u128::from(minus_ln(uniform))) >> 32) as u64
     }
 }
 
@@ -202,7 +202,7 @@ const fn log2_of_mantissa(mantissa: u64) -> u64 {
     }
     let mut bit = 0;
     while bit < 32 {
-        value = value * value >> 32;
+        value = (value * value) >> 32;
         result <<= 1;
         if value >= 2 << 32 {
             value >>= 1;
@@ -221,9 +221,9 @@ fn minus_ln(u: u64) -> u64 {
     let index = (mantissa >> 55) as usize & (LOG_STEPS - 1);
     let within = u128::from(mantissa >> 23 & 0xffff_ffff);
     let (low, high) = (LOG2[index], LOG2[index + 1]);
-    let log2_of_doubled = low + (u128::from(high - low) * within >> 32) as u64;
+    let log2_of_doubled = low + ((u128::from(high - low) * within) >> 32) as u64;
     let minus_log2 = (u64::from(zeros + 1) << 32) - log2_of_doubled;
-    (u128::from(minus_log2) * LN_2 >> 32) as u64
+    ((u128::from(minus_log2) * LN_2) >> 32) as u64
 }
 
 #[cfg(test)]

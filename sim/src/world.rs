@@ -4,7 +4,10 @@
 //! fires what is due. Killing a process ends its access to network and disk first (by incarnation), because its futures are dropped later.
 //! The last step of a run kills everything, or its tasks would never be dropped.
 //!
-//! This is the only file that knows the executor (`madsim`).
+//! This is the only file that names the executor (`madsim`); `scenario` and `lives` only use what is wrapped here.
+
+mod lives;
+mod scenario;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
@@ -16,20 +19,22 @@ use std::time::Duration;
 
 use madsim::runtime::{Handle, Runtime};
 use madsim::task::NodeId;
+#[cfg(test)]
+use madsim::task::spawn as spawn_beside;
 use madsim::time::TimeHandle;
 
 use crate::clock::ProcessClock;
 use crate::coverage::{self, Marks, Matrix};
 use crate::dice::{Dice, Random};
 use crate::disk::SimDisk;
-use crate::fault::{Act, FaultEngine, Step};
-use crate::net::{Endpoint, Fabric};
+use crate::fault::FaultEngine;
+use crate::net::Fabric;
 use crate::panics::{self, CatchPanic, Caught};
-use crate::plan::{Fault, PlanError, SimPlan};
+use crate::plan::SimPlan;
 use crate::process::{Incarnation, ProcessId};
 use crate::seed::Seed;
 use crate::sync::lock;
-use crate::time::{MILLIS, Nanos, Sleep, Timers};
+use crate::time::{Nanos, Timers};
 use crate::trace::{Event, Trace};
 
 /// What a run is made of.
@@ -149,6 +154,10 @@ const BROKEN: &str = "in the middle of a disk operation";
 
 impl World {
     /// Runs `main` in a fresh world on a fresh thread, until it returns or something breaks.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "one run, one thread: thread-local state must not pass from run to run"
+    )]
     pub fn run<T, F, Fut>(setup: Setup, main: F) -> Ended<T>
     where
         T: Send + 'static,
@@ -193,6 +202,7 @@ where
         runtime.block_on(async move {
             let world = World::new(seed, plan, trace, limit);
             *lock(&keep) = Some(world.clone());
+            world.watch_marks();
             world.start_driver();
             world.start_main(main, slot);
             world.ended().await;
@@ -204,6 +214,7 @@ where
     }
     let simulated_ns = world.now();
     trace.close();
+    coverage::on_first(None);
     // A destructor that panics changes nothing about the verdict any more.
     let _ = catch_unwind(AssertUnwindSafe(|| runtime.block_on(world.clone().take_down())));
     let mut state = world.state();
@@ -229,261 +240,6 @@ impl Failure {
     }
 }
 
-/// What a scenario uses.
-impl World {
-    /// Simulated time since the start of the run.
-    pub fn now(&self) -> Nanos {
-        self.0.timers.now()
-    }
-
-    /// Waits, with nanosecond resolution and no minimum.
-    pub fn sleep(&self, duration: Nanos) -> Sleep {
-        self.0.timers.sleep(duration)
-    }
-
-    /// Waits until an instant.
-    pub fn sleep_until(&self, deadline: Nanos) -> Sleep {
-        self.0.timers.sleep_until(deadline)
-    }
-
-    /// The sleepers, for parts that need time without the world.
-    pub fn timers(&self) -> &Timers {
-        &self.0.timers
-    }
-
-    /// The trace of this run.
-    pub fn trace(&self) -> &Trace {
-        &self.0.trace
-    }
-
-    /// The dice of this run.
-    pub fn dice(&self) -> Dice {
-        self.0.dice
-    }
-
-    /// The plan of this run.
-    pub fn plan(&self) -> &SimPlan {
-        &self.0.plan
-    }
-
-    /// The network of this run.
-    pub fn fabric(&self) -> &Fabric {
-        &self.0.fabric
-    }
-
-    /// The network access of one life of a process.
-    pub fn endpoint(&self, life: Incarnation) -> Endpoint {
-        self.0.fabric.endpoint(life)
-    }
-
-    /// What `process` believes the time to be.
-    pub fn clock(&self, process: ProcessId) -> ProcessClock {
-        self.state().process(process).clock.clone()
-    }
-
-    /// Registers a process that is not started yet, so that others can know its id.
-    pub fn register(&self, name: &str) -> ProcessId {
-        let process = self.0.trace.register(self.now(), name);
-        let clock = ProcessClock::new(self.0.timers.clone());
-        let mut state = self.state();
-        assert_eq!(process.index(), state.processes.len(), "processes are registered through the world only");
-        state.processes.push(Process {
-            node: None,
-            boot: None,
-            number: 0,
-            up: false,
-            held_by: BTreeSet::new(),
-            paused_by: BTreeSet::new(),
-            restart: Restart::default(),
-            disks: Vec::new(),
-            clock,
-        });
-        process
-    }
-
-    /// Registers and starts a process. `boot` makes the future of each life; tasks it spawns belong to that life.
-    pub fn process<F, Fut>(&self, name: &str, boot: F) -> ProcessId
-    where
-        F: Fn(Incarnation) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + 'static,
-    {
-        let process = self.register(name);
-        self.start(process, boot);
-        process
-    }
-
-    /// Starts a registered process for the first time. Panics if it was started before.
-    pub fn start<F, Fut>(&self, process: ProcessId, boot: F)
-    where
-        F: Fn(Incarnation) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + 'static,
-    {
-        let boot: Boot = Arc::new(move |life| Box::pin(boot(life)));
-        {
-            let mut state = self.state();
-            let it = state.process(process);
-            assert!(it.boot.is_none(), "a process is started once; afterwards it is restarted");
-            it.boot = Some(boot);
-        }
-        self.begin_life(process);
-    }
-
-    /// Begins a life on an unlinked task of the main scenario; it is dropped when the run ends.
-    pub fn spawn<F>(&self, future: F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let node = self.state().main_node.expect("main has started");
-        self.0.handle.get_node(node).expect("main lives as long as the run").spawn(future);
-    }
-
-    /// Gives `process` a freshly formatted disk with the plan's behaviour. It crashes and is wiped together with the process.
-    pub fn new_disk(&self, process: ProcessId) -> SimDisk {
-        let disk = SimDisk::new(process, self.0.timers.clone(), self.0.trace.clone(), self.0.dice, &self.0.plan.disk);
-        let weak = Arc::downgrade(&self.0);
-        disk.on_crash(Arc::new(move |process| {
-            if let Some(inner) = weak.upgrade() {
-                World(inner).disk_broke(process);
-            }
-        }));
-        self.state().process(process).disks.push(disk.clone());
-        disk
-    }
-
-    /// What happens when the process ends by itself.
-    pub fn set_restart(&self, process: ProcessId, restart: Restart) {
-        self.state().process(process).restart = restart;
-    }
-
-    /// Kills a process: memory and inbox are gone, of its unsynced writes the dice decide. It stays down until [`World::restart`] or
-    /// [`World::heal`]. Nothing happens if it is down already, but then it stays down for this reason too.
-    pub fn crash(&self, process: ProcessId) {
-        self.state().process(process).held_by.insert(MANUAL);
-        self.kill(process, "by hand");
-    }
-
-    /// Starts the next life of a process, whatever keeps it down. Kills it first if it is up.
-    pub fn restart(&self, process: ProcessId) {
-        self.kill(process, "restarted by hand");
-        self.state().process(process).held_by.clear();
-        self.begin_life(process);
-    }
-
-    /// Stops a process with all its memory. Frames for it wait in its inbox.
-    pub fn pause(&self, process: ProcessId) {
-        self.pause_by(process, MANUAL);
-    }
-
-    /// Lets it go on, in the belief that no time has passed. A fault may still keep it paused.
-    pub fn resume(&self, process: ProcessId) {
-        self.resume_by(process, MANUAL);
-    }
-
-    /// True while the process has a life, paused or not.
-    pub fn is_up(&self, process: ProcessId) -> bool {
-        self.state().process(process).up
-    }
-
-    /// The current or, if it is down, the last life of a process; its number is 0 before the first.
-    pub fn life(&self, process: ProcessId) -> Incarnation {
-        Incarnation { process, number: self.state().process(process).number }
-    }
-
-    /// The system under test reached a point that faults may wait for, such as a stage. Faults that begin at once do so before this returns:
-    /// a process that crashes here gets no further than its next await, and whatever it sends or writes until then is lost.
-    pub fn signal(&self, name: &str, text: &str) {
-        let now = self.now();
-        self.0.trace.record(now, Event::Signal { name: name.into(), text: text.into() });
-        {
-            let mut state = self.state();
-            state.phase.clear();
-            state.phase.push_str(name);
-            if let Some(engine) = &mut state.engine {
-                engine.signal(now, name);
-            }
-        }
-        self.fire_faults(now);
-        self.nudge();
-    }
-
-    /// A remark in the trace.
-    pub fn note(&self, text: &str) {
-        self.0.trace.note(self.now(), text);
-    }
-
-    /// Puts the plan in force: link overrides and faults. Call it when all processes are registered; names that nobody has are errors.
-    pub fn arm_faults(&self) -> Result<(), PlanError> {
-        let names = self.0.trace.names();
-        let engine = FaultEngine::new(&self.0.plan, names)?;
-        let default = self.0.fabric.default_profile();
-        for link in &self.0.plan.network.links {
-            if let (Some(from), Some(to)) = (names.find(&link.from), names.find(&link.to)) {
-                self.0.fabric.set_link(from, to, Some(default.overridden(link)));
-            }
-        }
-        self.state().engine = Some(engine);
-        self.nudge();
-        Ok(())
-    }
-
-    /// Adds a fault to the armed plan.
-    pub fn inject(&self, fault: &Fault) -> Result<(), PlanError> {
-        let names = self.0.trace.names();
-        let now = self.now();
-        {
-            let mut state = self.state();
-            let mut engine = match state.engine.take() {
-                Some(engine) => engine,
-                None => FaultEngine::new(&SimPlan::default(), names)?,
-            };
-            let injected = engine.inject(fault, names);
-            state.engine = Some(engine);
-            injected?;
-        }
-        self.fire_faults(now);
-        self.nudge();
-        Ok(())
-    }
-
-    /// All faults end: cuts are mended, links lose nothing, disks work, the paused go on, the dead (but those that ended for good with
-    /// [`Restart::Never`]) live again. Nothing goes wrong from here on.
-    pub fn heal(&self) {
-        self.note("heal: all faults end");
-        let steps = self.state().engine.as_mut().map(FaultEngine::heal).unwrap_or_default();
-        for step in steps {
-            self.perform(step);
-        }
-        self.0.fabric.heal();
-        let count = self.state().processes.len() as u32;
-        for process in (0..count).map(ProcessId) {
-            let (disks, paused_by, dead) = {
-                let mut state = self.state();
-                let it = state.process(process);
-                let dead = !it.up && it.boot.is_some() && (it.restart == Restart::Auto || !it.held_by.is_empty());
-                it.held_by.clear();
-                (it.disks.clone(), it.paused_by.clone(), dead)
-            };
-            disks.iter().for_each(SimDisk::heal);
-            paused_by.into_iter().for_each(|token| self.resume_by(process, token));
-            if dead {
-                self.begin_life(process);
-            }
-        }
-    }
-
-    /// Ends the run from inside with a failure, for instance when an invariant is broken that nobody can return.
-    pub fn fail(&self, failure: Failure) {
-        let waiter = {
-            let mut state = self.state();
-            state.failure.get_or_insert(failure);
-            state.waiter.take()
-        };
-        if let Some(waiter) = waiter {
-            waiter.wake();
-        }
-    }
-}
-
 /// What makes it go.
 impl World {
     fn new(seed: Seed, plan: SimPlan, trace: Trace, limit: Nanos) -> World {
@@ -497,6 +253,12 @@ impl World {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.0.state)
+    }
+
+    fn watch_marks(&self) {
+        let (timers, trace) = (self.0.timers.clone(), self.0.trace.clone());
+        let observer = move |name: &str| trace.record(timers.now(), Event::Mark { name: name.into() });
+        coverage::on_first(Some(Box::new(observer)));
     }
 
     fn start_driver(&self) {
@@ -576,239 +338,10 @@ impl World {
         drop((processes, engine));
     }
 
-    fn nudge(&self) {
-        if let Some(deadline) = self.next_deadline() {
-            self.0.timers.nudge(deadline);
-        }
-    }
-
-    fn next_deadline(&self) -> Option<Nanos> {
-        let state = self.state();
-        let broken = (!state.broken.is_empty()).then_some(0);
-        let restart = state.restarts.first().map(|&(at, _)| at);
-        let fault = state.engine.as_ref().and_then(FaultEngine::next_deadline);
-        drop(state);
-        let others = [broken, restart, fault, self.0.timers.next_deadline(), self.0.fabric.next_deadline()];
-        others.into_iter().flatten().min()
-    }
-
-    /// Fires everything that is due.
-    fn work(&self, now: Nanos) {
-        loop {
-            let broken = self.state().broken.pop();
-            let Some(process) = broken else { break };
-            self.kill(process, BROKEN);
-        }
-        self.fire_faults(now);
-        loop {
-            let due = {
-                let mut state = self.state();
-                match state.restarts.first().copied() {
-                    Some(next @ (at, process)) if at <= now => {
-                        state.restarts.remove(&next);
-                        process
-                    }
-                    _ => break,
-                }
-            };
-            let ready = {
-                let mut state = self.state();
-                let it = state.process(due);
-                !it.up && it.held_by.is_empty()
-            };
-            if ready {
-                self.begin_life(due);
-            }
-        }
-        self.0.fabric.deliver_due(now);
-        self.0.timers.fire_due(now);
-    }
-
-    fn fire_faults(&self, now: Nanos) {
-        let steps = self.state().engine.as_mut().map(|engine| engine.due(now)).unwrap_or_default();
-        for step in steps {
-            self.perform(step);
-        }
-    }
-
-    fn perform(&self, step: Step) {
-        let Step { fault, id, text, kind, begin, act } = step;
-        self.0.trace.record(self.now(), Event::Fault { id: id.clone(), text, begin });
-        if begin {
-            let mut guard = self.state();
-            let state = &mut *guard;
-            *state.faults.entry(kind.to_owned()).or_default() += 1;
-            state.matrix.count(if state.phase.is_empty() { "before" } else { &state.phase }, kind);
-        }
-        let fabric = &self.0.fabric;
-        let disks = |process| self.state().process(process).disks.clone();
-        match act {
-            Act::Crash { process, wipe } => {
-                self.state().process(process).held_by.insert(fault);
-                self.kill(process, &format!("fault {id}"));
-                if wipe {
-                    disks(process).iter().for_each(SimDisk::wipe);
-                }
-            }
-            Act::ArmCrash { process, after_disk_ops } => {
-                disks(process).iter().for_each(|disk| disk.crash_after(after_disk_ops))
-            }
-            Act::Disarm { process } => disks(process).iter().for_each(SimDisk::disarm),
-            Act::Release { process } => {
-                let free = {
-                    let mut state = self.state();
-                    let it = state.process(process);
-                    it.held_by.remove(&fault) && it.held_by.is_empty() && !it.up
-                };
-                if free {
-                    self.begin_life(process);
-                }
-            }
-            Act::Pause { process } => self.pause_by(process, fault),
-            Act::Resume { process } => self.resume_by(process, fault),
-            Act::Cut { links } => links.iter().for_each(|&(from, to)| fabric.cut(from, to)),
-            Act::Mend { links } => links.iter().for_each(|&(from, to)| fabric.mend(from, to)),
-            Act::Worsen { from, to, loss, delay } => fabric.worsen(from, to, fault as u64, loss, delay),
-            Act::Relieve { from, to } => fabric.relieve(from, to, fault as u64),
-            Act::FailSync { process } => disks(process).iter().for_each(SimDisk::fail_next_sync),
-            Act::DiskFull { process, full } => disks(process).iter().for_each(|disk| disk.set_full(full)),
-            Act::FlipBits { process, count } => {
-                for disk in disks(process) {
-                    (0..count).for_each(|_| _ = disk.flip_bit());
-                }
-            }
-            Act::Clock { process, jump_ns, drift_ppm } => {
-                let clock = self.clock(process);
-                clock.jump(jump_ns);
-                clock.drift(drift_ppm);
-            }
-            Act::RepairClock { process } => self.clock(process).repair(),
-        }
-    }
-
-    fn begin_life(&self, process: ProcessId) {
-        let (life, node, name) = {
-            let mut state = self.state();
-            let it = state.process(process);
-            if it.boot.is_none() {
-                return; // registered, never started: there is nothing to begin
-            }
-            assert!(!it.up, "a life begins when the last has ended");
-            it.number += 1;
-            it.up = true;
-            (Incarnation { process, number: it.number }, it.node, self.0.trace.names().name(process))
-        };
-        self.0.trace.record(self.now(), Event::Start { process, incarnation: life.number });
-        self.0.fabric.up(life);
-        match node {
-            Some(node) => self.0.handle.restart(node),
-            None => {
-                let weak = Arc::downgrade(&self.0);
-                let node = self.0.handle.create_node().name(&*name).init(move || live(weak.clone(), process)).build();
-                self.state().process(process).node = Some(node.id());
-            }
-        }
-    }
-
-    fn kill(&self, process: ProcessId, why: &str) {
-        let (disks, paused, node) = {
-            let mut state = self.state();
-            let it = state.process(process);
-            if !it.up {
-                return;
-            }
-            it.up = false;
-            let found = (it.disks.clone(), !std::mem::take(&mut it.paused_by).is_empty(), it.node);
-            state.broken.retain(|&broken| broken != process);
-            found
-        };
-        self.0.trace.record(self.now(), Event::Crash { process, why: why.into() });
-        self.0.fabric.down(process);
-        for disk in disks {
-            disk.crash();
-        }
-        if let Some(node) = node {
-            if paused {
-                self.0.handle.resume(node); // so that its tasks are dropped by the run loop and not inside the executor's lock
-            }
-            self.0.handle.kill(node);
-        }
-    }
-
-    /// A life's future has returned, or panicked.
-    fn life_ended(&self, life: Incarnation, outcome: Result<(), Caught>) {
-        let process = life.process;
-        if let Err(caught) = outcome {
-            let name = self.0.trace.names().name(process).to_string();
-            return self.fail(Failure::panic(Some(name), caught));
-        }
-        if self.life(process) != life || !self.is_up(process) {
-            return;
-        }
-        let broken = self.state().broken.contains(&process);
-        self.kill(process, if broken { BROKEN } else { "ended by itself" });
-        let mut state = self.state();
-        let it = state.process(process);
-        if it.restart == Restart::Auto && it.held_by.is_empty() {
-            let delay = self
-                .0
-                .dice
-                .stream("restart", u64::from(process.0))
-                .at(u64::from(life.number))
-                .range(10 * MILLIS..=200 * MILLIS);
-            state.restarts.insert((self.now() + delay, process));
-        }
-        drop(state);
-        self.nudge();
-    }
-
-    /// In the middle of a disk operation: the process goes on until its next await, but nobody hears of it any more.
-    fn disk_broke(&self, process: ProcessId) {
-        self.0.fabric.down(process);
-        let now = self.now();
-        {
-            let mut state = self.state();
-            state.broken.push(process);
-            let holders =
-                state.engine.as_mut().map(|engine| engine.crashed_in_commit(now, process)).unwrap_or_default();
-            let none_holds = holders.is_empty();
-            let it = state.process(process);
-            it.held_by.extend(holders);
-            if none_holds {
-                it.held_by.insert(MANUAL);
-            }
-        }
-        self.nudge();
-    }
-
-    fn pause_by(&self, process: ProcessId, token: usize) {
-        let node = {
-            let mut state = self.state();
-            let it = state.process(process);
-            if !it.up {
-                return;
-            }
-            let running = it.paused_by.is_empty();
-            it.paused_by.insert(token);
-            running.then_some(it.node).flatten()
-        };
-        if let Some(node) = node {
-            self.0.trace.record(self.now(), Event::Pause { process });
-            self.0.handle.pause(node);
-        }
-    }
-
-    fn resume_by(&self, process: ProcessId, token: usize) {
-        let node = {
-            let mut state = self.state();
-            let it = state.process(process);
-            let freed = it.paused_by.remove(&token) && it.paused_by.is_empty();
-            freed.then_some(it.node).flatten()
-        };
-        if let Some(node) = node {
-            self.0.trace.record(self.now(), Event::Resume { process });
-            self.0.handle.resume(node);
-        }
+    /// The executor's node for a process. Each (re)start of the node begins to [`live`].
+    fn create_node(&self, process: ProcessId, name: &str) -> NodeId {
+        let weak = Arc::downgrade(&self.0);
+        self.0.handle.create_node().name(name).init(move || live(weak.clone(), process)).build().id()
     }
 }
 

@@ -4,9 +4,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::plan::{Direction, FaultKind, NetworkPlan, When};
+use crate::plan::{Direction, Fault, FaultKind, NetworkPlan, When};
 use crate::ratio::Ratio;
-use crate::time::{MICROS, SECONDS};
+use crate::time::{MICROS, MILLIS, SECONDS};
 use crate::trace::{Mode, first_divergence};
 
 /// What the client saw: the replies with their times, and how often it asked in vain.
@@ -330,7 +330,7 @@ fn a_panic_is_a_result_with_its_trace() {
         let ended = World::run(setup(1, vec![]), move |world| async move {
             world.process("n1", move |_| async move {
                 if in_task {
-                    madsim::task::spawn(async { panic!("no cabbage left") });
+                    spawn_beside(async { panic!("no cabbage left") });
                     std::future::pending::<()>().await;
                 }
                 panic!("no cabbage left");
@@ -379,7 +379,7 @@ fn everything_is_dropped_when_a_run_ends() {
                 async move {
                     let other = Guard::new();
                     let sleeper = world.clone();
-                    madsim::task::spawn(async move {
+                    spawn_beside(async move {
                         sleeper.sleep(SECONDS).await;
                         drop(other);
                     });
@@ -412,4 +412,18 @@ fn a_process_that_ends_is_restarted_unless_told_otherwise() {
     };
     assert_eq!(lives(Restart::Never), 1);
     assert!(lives(Restart::Auto) > 4);
+}
+
+#[test]
+fn marks_are_counted_and_first_reaches_are_in_the_trace() {
+    coverage::init();
+    let ended = World::run(setup(1, vec![]), |world| async move {
+        for _ in 0..3 {
+            crate::sometimes!("a cabbage was sold");
+            world.sleep(MILLIS).await;
+        }
+    });
+    assert_eq!(ended.marks["a cabbage was sold"], 3);
+    let lines = ended.trace.lines();
+    assert_eq!(lines.iter().filter(|line| line.contains("mark           a cabbage was sold")).count(), 1, "{lines:?}");
 }
