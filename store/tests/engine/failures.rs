@@ -170,6 +170,24 @@ fn a_flush_waits_for_room() {
     assert_eq!(Model::of(&open(&disk.crash(&mut Rng(1)), 8)).expect("it reads"), model);
 }
 
+/// The commit that brought the flush about was durable before it, and is answered; nothing after it is.
+#[test]
+fn a_failed_flush_poisons_the_engine_after_its_commit() {
+    let disk = TestDisk::default();
+    let mut engine = open(&disk, 4);
+    for n in 0..3 {
+        put(&mut engine, n, n + 1);
+        engine.commit().expect("a commit");
+    }
+    put(&mut engine, 3, 4);
+    let model = Model::of(&engine).expect("it reads");
+    // Behind the write and the sync of the group.
+    disk.fail(8, Failure::Error);
+    assert_eq!(engine.commit().expect("the group is durable").len(), 1);
+    assert!(matches!(engine.get(S0, &key(1)), Err(EngineError::Poisoned)));
+    assert_eq!(Model::of(&open(&disk.crash(&mut Rng(1)), 4)).expect("it reads"), model);
+}
+
 /// A database flushes when it is dropped; a dead process does not.
 #[test]
 fn dropping_an_engine_writes_nothing() {

@@ -157,3 +157,29 @@ fn wiped_copies_give_their_room_back() {
     }
     assert_eq!(sizes.iter().max(), sizes[..4].iter().max(), "{sizes:?}");
 }
+
+/// A copy that is too large to be removed by one flush goes with the next ones, also if a restart comes between.
+#[test]
+fn a_large_wiped_copy_goes_bit_by_bit() {
+    let mut disk = TestDisk::default();
+    let mut sizes = Vec::new();
+    for round in 0..6 {
+        let options = Options { flush_writes: 6_000, ..Options::default() };
+        let mut engine = Engine::open(Arc::new(disk.clone()), options, 1).expect("it opens");
+        let fill = |engine: &mut Engine, names: std::ops::Range<u64>| {
+            for n in names {
+                engine.put(S0, &key(n), version(n + 1, 1), Some(vec![1; 400].into())).expect("a put");
+            }
+            engine.commit().expect("a commit");
+        };
+        for part in 1..5 {
+            fill(&mut engine, part * 6_000..(part + 1) * 6_000);
+        }
+        engine.install(&config(S0, round), true).expect("an install");
+        // The flush behind the wipe, which removes less than half of it.
+        fill(&mut engine, 0..6_000);
+        sizes.push(disk.bytes("pages.1").len());
+        disk = disk.restart();
+    }
+    assert_eq!(sizes.iter().max(), sizes[..2].iter().max(), "{sizes:?}");
+}
