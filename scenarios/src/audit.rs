@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use miroir_sim::net::Dropped;
-use miroir_sim::oracle::durable::{Auditor, DocId, Vanished};
+use miroir_sim::oracle::durable::{Auditor, DocId, How, Vanished};
 use miroir_sim::oracle::progress::{Access, Progress};
 use miroir_sim::{ProcessId, World, sometimes};
 use miroir_store::config::{Form, ShardConfig};
-use miroir_store::env::{Event, Nanos, Probe};
+use miroir_store::env::{Copy, Event, Nanos, Probe};
 use miroir_store::id::{Epoch, Key, MigrationId, NodeId, ShardId, Version};
 use miroir_store::migration::Stage;
 use miroir_store::router::Request;
@@ -149,9 +149,12 @@ impl Audit {
             }
         }
         for config in books.configs.values() {
-            let behind = self.0.directory.nodes().map(|(node, _)| node).filter(|node| {
-                books.installed.get(&(config.shard, *node)).copied() < Some(config.epoch)
-            });
+            let behind = self
+                .0
+                .directory
+                .nodes()
+                .map(|(node, _)| node)
+                .filter(|node| books.installed.get(&(config.shard, *node)).copied() < Some(config.epoch));
             let behind: Vec<String> = behind.map(|node| node.to_string()).collect();
             if !behind.is_empty() {
                 stuck.push(format!("{config} is not installed on {}", behind.join(" ")));
@@ -211,9 +214,8 @@ impl Audit {
     /// Whether everything the coordinator has committed is installed, with nobody left to drop a copy.
     pub fn is_settled(&self) -> bool {
         let configs: Vec<ShardConfig> = self.books().configs.values().cloned().collect();
-        let at_rest = |config: &ShardConfig| {
-            config.form == Form::Stable && config.old.is_empty() && config.leaving.is_empty()
-        };
+        let at_rest =
+            |config: &ShardConfig| config.form == Form::Stable && config.old.is_empty() && config.leaving.is_empty();
         configs.iter().all(at_rest) && self.is_installed_everywhere(&configs)
     }
 
@@ -234,6 +236,19 @@ impl Audit {
         std::mem::take(&mut self.books())
     }
 
+    /// A coordinator that restarts repeats what it has committed.
+    fn is_known(&self, event: &Event) -> bool {
+        let books = self.books();
+        match event {
+            Event::Committed { config } => books.configs.get(&config.shard) == Some(config),
+            Event::Staged { migration, stage, .. } => {
+                let journey = books.journeys.get(migration);
+                journey.and_then(|journey| journey.stages.last()).is_some_and(|(_, last)| last == stage)
+            }
+            _ => false,
+        }
+    }
+
     fn notice(&self, at: Nanos, event: Event) {
         let process = |node: NodeId| self.0.directory.process(miroir_store::env::Peer::Node(node)).expect("a node");
         let auditor = &self.0.auditor;
@@ -242,7 +257,8 @@ impl Audit {
         match event {
             Event::Opened { node, copies } => {
                 let mut found: BTreeMap<u32, Vec<(DocId, (u64, u128))>> = BTreeMap::new();
-                for (shard, documents) in copies {
+                for Copy { shard, installed, documents } in copies {
+                    books.installed.extend(installed.map(|epoch| ((shard, node), epoch)));
                     let entries = documents.into_iter().map(|(key, version)| (auditor.intern(key.id()), pair(version)));
                     found.insert(shard.0, entries.collect());
                 }
@@ -254,7 +270,7 @@ impl Audit {
             }
             Event::Applied { node, shard, key, version } => {
                 let doc = auditor.intern(key.id());
-                auditor.applied(at, process(node), shard.0, doc, pair(version), "a write");
+                auditor.applied(at, process(node), shard.0, doc, pair(version), How::Write);
             }
             Event::Installed { node, config, wiped } => {
                 books.installed.insert((config.shard, node), config.epoch);
@@ -265,11 +281,15 @@ impl Audit {
             Event::Dropped { node, shard } => {
                 auditor.dropped(at, process(node), shard.0, "dropped in cleanup");
             }
+            Event::Fenced { node, shard, epoch, installed, writes } => {
+                let why = format!("it came to {node} under epoch {epoch}, which had installed {installed}");
+                for (key, version) in writes {
+                    auditor.missed(at, process(node), shard.0, auditor.intern(key.id()), pair(version), &why);
+                }
+            }
             Event::Committed { config } => {
-                let groups: Vec<Vec<ProcessId>> = config
-                    .groups()
-                    .map(|group| group.iter().map(|replica| process(replica.node)).collect())
-                    .collect();
+                let groups: Vec<Vec<ProcessId>> =
+                    config.groups().map(|group| group.iter().map(|replica| process(replica.node)).collect()).collect();
                 auditor.config(at, config.shard.0, &config.to_string(), groups);
                 books.config_log.push((at, config.clone()));
                 books.configs.insert(config.shard, config);
@@ -277,11 +297,9 @@ impl Audit {
             Event::Staged { migration, shard, stage, reason } => {
                 let journey = books.journeys.entry(migration).or_default();
                 journey.shard = shard.0;
-                auditor.note(Some(shard.0), &stage.to_string());
-                if journey.stages.last().is_none_or(|(_, last)| *last != stage) {
-                    journey.stages.push((at, stage));
-                }
+                journey.stages.push((at, stage));
                 journey.reasons.extend(reason);
+                auditor.note(Some(shard.0), &stage.to_string());
             }
             Event::Copied { node, shard, through } => {
                 books.copied.entry((node, shard)).or_default().push((at, through));
@@ -292,7 +310,7 @@ impl Audit {
                     Purpose::Delta => "the delta pass",
                     Purpose::AntiEntropy => "anti-entropy",
                 };
-                auditor.applied(at, process(node), shard.0, auditor.intern(key.id()), pair(version), how);
+                auditor.applied(at, process(node), shard.0, auditor.intern(key.id()), pair(version), How::Shipped(how));
                 books.repaired(node, shard, &key, version, purpose);
             }
             Event::Reconciled { shard, purpose, shipped } => {
@@ -309,6 +327,9 @@ impl Probe for Audit {
     fn on(&self, event: Event) {
         let at = self.0.world.now();
         let world = &self.0.world;
+        if self.is_known(&event) {
+            return;
+        }
         let staged = match &event {
             Event::Committed { config } => {
                 world.note(&format!("commit {}: {config}", config.shard));

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use miroir_sim::disk::SimDisk;
 use miroir_sim::history::History;
 use miroir_sim::time::MILLIS;
-use miroir_sim::disk::SimDisk;
 use miroir_sim::{Incarnation, ProcessId, World};
 use miroir_store::config::Cutover;
 use miroir_store::coordinator::gate::AntiEntropy;

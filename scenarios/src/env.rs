@@ -78,7 +78,13 @@ impl Directory {
 }
 
 /// The effects of one life of a process. Processes without a disk of their own get one that refuses everything.
-pub fn env(world: &World, life: Incarnation, directory: &Arc<Directory>, disk: Option<Mount>, probe: Arc<dyn Probe>) -> Env {
+pub fn env(
+    world: &World,
+    life: Incarnation,
+    directory: &Arc<Directory>,
+    disk: Option<Mount>,
+    probe: Arc<dyn Probe>,
+) -> Env {
     let clock = world.clock(life.process);
     let key = u64::from(life.process.0) << 32 | u64::from(life.number);
     Env {

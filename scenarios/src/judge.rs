@@ -61,9 +61,10 @@ fn violation(oracle: &'static str, cause: String) -> Finding {
 fn opened_at_activate(window: &Window, books: &Books) -> bool {
     books.journeys.values().any(|journey| {
         journey.shard == window.shard
-            && journey.stages.iter().any(|(at, stage)| {
-                *stage == miroir_store::migration::Stage::Cleanup && *at == window.opened_at
-            })
+            && journey
+                .stages
+                .iter()
+                .any(|(at, stage)| *stage == miroir_store::migration::Stage::Cleanup && *at == window.opened_at)
     })
 }
 
@@ -137,7 +138,9 @@ fn judge_copies(scenario: &Scenario, it: &Cluster, books: &Books, findings: &mut
         let disk = StoreDisk::new(disk.mount(), it.world.timers().clone());
         match Engine::open(Arc::new(disk), engine_options(), 0) {
             Ok(engine) => engines.push((process(*node), engine)),
-            Err(error) => findings.push(violation("converged", format!("the disk of {node} cannot be opened: {error}"))),
+            Err(error) => {
+                findings.push(violation("converged", format!("the disk of {node} cannot be opened: {error}")))
+            }
         }
     }
     for (shard, config) in &books.configs {

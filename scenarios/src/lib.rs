@@ -28,6 +28,6 @@ pub mod run;
 #[cfg(madsim)]
 pub mod steady;
 #[cfg(madsim)]
-pub mod workload;
-#[cfg(madsim)]
 pub mod worker;
+#[cfg(madsim)]
+pub mod workload;

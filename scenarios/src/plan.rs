@@ -120,7 +120,7 @@ pub struct Shape {
 
 impl Plan {
     /// The standard cutover: 3 to 6 nodes, replication 1 or 3, 8 clients, about 2,000 operations, one migration that
-    /// starts after a tenth of them, a link to the joining nodes that loses 1 to 5 % of the clients' writes.
+    /// starts after a tenth of them, a link to the joining nodes that loses 2 to 5 % of the clients' writes.
     pub fn draw(scenario: &str, seed: Seed, profile: Profile, given: &Shape) -> Plan {
         let dice = Dice::new(seed);
         let mut shape = dice.stream("plan", 0);
@@ -152,8 +152,8 @@ impl Plan {
                 give_up_ms: 1_000,
             },
             timing: TimingPlan {
-                page_documents: shape.range(8..=16) as u32,
-                page_interval_ms: shape.range(10..=16),
+                page_documents: shape.range(6..=12) as u32,
+                page_interval_ms: shape.range(12..=20),
                 drain_timeout_ms: 800,
                 joint_timeout_ms: 2_500,
                 chaos_ms: 6_000,
@@ -237,7 +237,7 @@ impl Plan {
         network.duplicate = Ratio::of(stream.range(0..=10) as u32, 1_000);
         network.reorder = Ratio::of(stream.range(0..=20) as u32, 1_000);
         network.reorder_max_us = stream.range(1_000..=10_000);
-        let loss = Ratio::of(stream.range(10..=50) as u32, 1_000);
+        let loss = Ratio::of(stream.range(20..=50) as u32, 1_000);
         self.lossy_links(loss);
         self.draw_faults(dice, storm, stream.chance(Ratio::of(1, 3)));
     }
@@ -270,7 +270,8 @@ impl Plan {
         let nodes = Intensity { budget: Some(1), ..intensity.clone() };
         self.sim.faults = draw_faults(dice, &names, horizon, &nodes);
         let other = Dice::new(Seed(dice.stream("coordinator-faults", 0).next_u64()));
-        let mut coordinator = draw_faults(&other, &["coordinator"], horizon, &Intensity { budget: Some(1), ..intensity });
+        let mut coordinator =
+            draw_faults(&other, &["coordinator"], horizon, &Intensity { budget: Some(1), ..intensity });
         for fault in &mut coordinator {
             fault.id = format!("c-{}", fault.id);
         }
@@ -324,9 +325,5 @@ impl Plan {
 }
 
 fn in_range(field: &str, value: u64, low: u64, high: u64) -> Result<(), String> {
-    if (low..=high).contains(&value) {
-        Ok(())
-    } else {
-        Err(format!("{field} = {value}: allowed are {low} to {high}"))
-    }
+    if (low..=high).contains(&value) { Ok(()) } else { Err(format!("{field} = {value}: allowed are {low} to {high}")) }
 }

@@ -165,6 +165,7 @@ impl Coordinator {
             sends: Vec::new(),
         };
         for (record, revision) in coordinator.records.read()? {
+            coordinator.tell_probe(&record);
             coordinator.remember(now, record, revision);
         }
         Ok(coordinator)
@@ -393,22 +394,26 @@ impl Coordinator {
         let guards: Vec<(RecordKey, Revision)> = keys.map(|key| (key, self.revision(key))).collect();
         let revision = self.records.commit(&guards, &puts)?;
         for record in puts {
-            match &record {
-                Record::Shard(config) => self.env.probe.on(Event::Committed { config: config.clone() }),
-                Record::Migration(record) => {
-                    let reason = record.reason.filter(|_| record.stage == Stage::Aborted);
-                    self.env.probe.on(Event::Staged {
-                        migration: record.id,
-                        shard: record.shard,
-                        stage: record.stage,
-                        reason: reason.map(|reason| reason.to_string()),
-                    });
-                }
-                Record::Cluster(_) => {}
-            }
+            self.tell_probe(&record);
             self.remember(now, record, revision);
         }
         Ok(())
+    }
+
+    fn tell_probe(&self, record: &Record) {
+        match record {
+            Record::Shard(config) => self.env.probe.on(Event::Committed { config: config.clone() }),
+            Record::Migration(record) => {
+                let reason = record.reason.filter(|_| record.stage == Stage::Aborted);
+                self.env.probe.on(Event::Staged {
+                    migration: record.id,
+                    shard: record.shard,
+                    stage: record.stage,
+                    reason: reason.map(|reason| reason.to_string()),
+                });
+            }
+            Record::Cluster(_) => {}
+        }
     }
 
     fn revision(&self, key: RecordKey) -> Revision {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ShardConfig;
-use crate::id::{Key, MigrationId, NodeId, ShardId, Version};
+use crate::id::{Epoch, Key, MigrationId, NodeId, ShardId, Version};
 use crate::migration::Stage;
 use crate::wire::Purpose;
 
@@ -100,16 +100,18 @@ pub trait Net: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A node opened its disk; `copies` is what it found there.
-    Opened { node: NodeId, copies: Vec<(ShardId, Vec<(Key, Version)>)> },
+    Opened { node: NodeId, copies: Vec<Copy> },
+    /// A node turned a client's writes away: they were made under `epoch`, and it has installed another.
+    Fenced { node: NodeId, shard: ShardId, epoch: Epoch, installed: Epoch, writes: Vec<(Key, Version)> },
     /// A client's write is durable on a node.
     Applied { node: NodeId, shard: ShardId, key: Key, version: Version },
     /// A configuration is durable on a node; `wiped` if its copy was wiped in the same step.
     Installed { node: NodeId, config: ShardConfig, wiped: bool },
     /// A node dropped its copy.
     Dropped { node: NodeId, shard: ShardId },
-    /// The coordinator committed a shard's configuration.
+    /// The coordinator committed a shard's configuration, or found it in its records when it started.
     Committed { config: ShardConfig },
-    /// The coordinator committed a migration's stage.
+    /// The coordinator committed a migration's stage, or found it in its records when it started.
     Staged { migration: MigrationId, shard: ShardId, stage: Stage, reason: Option<String> },
     /// A document that a page or a repair brought is durable on a node that lacked it (or had it older).
     Repaired { node: NodeId, shard: ShardId, key: Key, version: Version, purpose: Purpose },
@@ -119,6 +121,15 @@ pub enum Event {
     Reconciled { shard: ShardId, purpose: Purpose, shipped: u64 },
     /// Something an operator should read. Issued once per cause.
     Warned { text: String },
+}
+
+/// What a node found of one shard when it opened its disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    pub shard: ShardId,
+    /// The epoch it has installed; `None` if it knows no configuration.
+    pub installed: Option<Epoch>,
+    pub documents: Vec<(Key, Version)>,
 }
 
 /// Receives [`Event`]s.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::config::ShardConfig;
 use crate::engine::{Effect, Engine, Options, Put};
-use crate::env::{Env, Event, Nanos, Peer, millis};
+use crate::env::{Copy, Env, Event, Nanos, Peer, millis};
 use crate::error::EngineError;
 use crate::id::{Epoch, Key, NodeId, ShardId, Value, Version};
 use crate::wire::{Answer, Message, Op, PageEnd, Purpose, RequestId, Selection, Shipped, Token, decode, encode};
@@ -30,6 +30,8 @@ pub struct Node {
     /// What repairs have staged: told to the probe as such once it is durable.
     repaired: BTreeMap<(ShardId, Key, Version), Purpose>,
     copied: Vec<(ShardId, Option<Key>)>,
+    /// Writes that were turned away.
+    fenced: Vec<Event>,
     fetched_at: BTreeMap<ShardId, Nanos>,
 }
 
@@ -73,9 +75,9 @@ impl Node {
     pub fn open(id: NodeId, env: &Env, options: Options) -> Result<Node, EngineError> {
         let engine = Engine::open(env.disk.clone(), options, env.dice.bits())?;
         let mut copies = Vec::new();
-        let shards: Vec<ShardId> = engine.shards().map(|(shard, _)| shard).collect();
-        for shard in shards {
-            copies.push((shard, engine.documents(shard)?));
+        for (shard, state) in engine.shards() {
+            let installed = state.config.as_ref().map(|config| config.epoch);
+            copies.push(Copy { shard, installed, documents: engine.documents(shard)? });
         }
         env.probe.on(Event::Opened { node: id, copies });
         Ok(Node {
@@ -84,6 +86,7 @@ impl Node {
             answers: Vec::new(),
             repaired: BTreeMap::new(),
             copied: Vec::new(),
+            fenced: Vec::new(),
             fetched_at: BTreeMap::new(),
         })
     }
@@ -138,6 +141,7 @@ impl Node {
 
     /// Makes everything staged durable and tells the probe. Afterwards the kept answers may be sent.
     pub fn commit(&mut self, env: &Env) -> Result<(), EngineError> {
+        self.fenced.drain(..).for_each(|event| env.probe.on(event));
         if !self.engine.has_staged() {
             return Ok(());
         }
@@ -228,6 +232,15 @@ impl Node {
     ) -> Result<(), EngineError> {
         if let Some(refusal) = self.fence(now, shard, epoch) {
             self.answer(from, refusal);
+            let writes = ops.into_iter().filter_map(|(_, op)| match op {
+                Op::Write { key, version, .. } => Some((key, version)),
+                Op::Counter | Op::Read { .. } => None,
+            });
+            let writes: Vec<(Key, Version)> = writes.collect();
+            if !writes.is_empty() {
+                let (node, installed) = (self.id, self.epoch(shard));
+                self.fenced.push(Event::Fenced { node, shard, epoch, installed, writes });
+            }
             return Ok(());
         }
         let mut answers = Vec::with_capacity(ops.len());
@@ -385,13 +398,7 @@ impl Node {
         Ok(())
     }
 
-    fn merge(
-        &mut self,
-        shard: ShardId,
-        key: &Key,
-        version: Version,
-        value: Option<Value>,
-    ) -> Result<Put, EngineError> {
+    fn merge(&mut self, shard: ShardId, key: &Key, version: Version, value: Option<Value>) -> Result<Put, EngineError> {
         #[cfg(madsim)]
         if mutant!("M06") {
             return self.engine.put_regardless(shard, key, version, value);

@@ -31,13 +31,22 @@ pub type Version = (u64, u128);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocId(pub u32);
 
+/// How a version came to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How<'a> {
+    /// A client wrote it. A window that a newer write closes is superseded: nobody repaired it.
+    Write,
+    /// Something shipped it from another copy; what, in words (`the delta pass`).
+    Shipped(&'a str),
+}
+
 /// How a window ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Something closed it.
     Transient,
-    /// A newer write of the document was acknowledged before anybody repaired it.
+    /// A newer write of the document replaced it before anybody repaired it.
     Superseded,
     /// It was still open at the end.
     Permanent,
@@ -135,8 +144,8 @@ impl Auditor {
         lock(&self.0).config(at, shard, text, groups);
     }
 
-    /// `process` made `version` durable. `how` names what shipped it (`write`, `delta`, `repair`, …) in case this closes a window.
-    pub fn applied(&self, at: Nanos, process: ProcessId, shard: u32, doc: DocId, version: Version, how: &str) {
+    /// `process` made `version` durable, replacing what it held. `how` it came there says how a window ends that this closes.
+    pub fn applied(&self, at: Nanos, process: ProcessId, shard: u32, doc: DocId, version: Version, how: How<'_>) {
         lock(&self.0).applied(at, process, shard, doc, version, how);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{DocId, Kind, Vanished, Version, Window};
+use super::{DocId, How, Kind, Vanished, Version, Window};
 use crate::process::ProcessId;
 use crate::time::Nanos;
 use crate::trace::Trace;
@@ -121,18 +121,29 @@ impl State {
         self.evaluate_all(shard, &format!("configuration committed: {text}"));
     }
 
-    pub fn applied(&mut self, at: Nanos, process: ProcessId, shard: u32, doc: DocId, version: Version, how: &str) {
+    pub fn applied(&mut self, at: Nanos, process: ProcessId, shard: u32, doc: DocId, version: Version, how: How<'_>) {
         self.advance(at);
         let it = self.doc(shard, doc);
+        // Whatever it replaces: that an older version replaced a newer one is for the windows to show.
+        let mut regressed = false;
         match it.held.iter_mut().find(|(holder, _)| *holder == process) {
-            Some((_, held)) if *held >= version => return,
-            Some((_, held)) => *held = version,
+            Some((_, held)) if *held == version => return,
+            Some((_, held)) => {
+                regressed = *held > version;
+                *held = version;
+            }
             None => it.held.push((process, version)),
         }
         it.missed.retain(|miss| miss.process != process || miss.version > version);
-        if it.open.is_some() {
+        if it.open.is_some() || regressed {
+            let overtaken = it.acked.is_some_and(|acked| acked.version < version);
             let name = self.trace.names().name(process);
-            self.evaluate(doc, &format!("{name} made it durable ({how})"));
+            let (how, closing) = match how {
+                How::Write if overtaken => ("a newer write", Kind::Superseded),
+                How::Write => ("a write", Kind::Transient),
+                How::Shipped(by) => (by, Kind::Transient),
+            };
+            self.evaluate_closing(doc, &format!("{how} is durable on {name}"), closing);
         }
     }
 
@@ -246,6 +257,11 @@ impl State {
 
     /// Opens or closes the window of a document, after the event `by`.
     fn evaluate(&mut self, doc: DocId, by: &str) {
+        self.evaluate_closing(doc, by, Kind::Transient);
+    }
+
+    /// As [`State::evaluate`], with the way in which a window that closes now has ended.
+    fn evaluate_closing(&mut self, doc: DocId, by: &str, closing: Kind) {
         let it = &self.docs[doc.0 as usize];
         let (Some(acked), Some(shard)) = (it.acked, it.shard) else { return };
         let shard = &self.shards[&shard];
@@ -259,7 +275,7 @@ impl State {
                 self.open_count += 1;
                 self.trace.note(self.now, format!("loss window of {name} opens: {by}"));
             }
-            (false, true) => self.close(doc, Kind::Transient, Some(by.into())),
+            (false, true) => self.close(doc, closing, Some(by.into())),
             _ => {}
         }
     }

@@ -25,7 +25,7 @@ fn scene() -> Scene {
 
 impl Scene {
     fn applied(&self, at: Nanos, process: ProcessId, version: Version) {
-        self.auditor.applied(at, process, SHARD, self.doc, version, "write");
+        self.auditor.applied(at, process, SHARD, self.doc, version, How::Write);
     }
 
     fn acked(&self, at: Nanos, version: Version) {
@@ -52,7 +52,7 @@ fn an_early_acknowledgement_opens_a_window_until_the_majority_has_it() {
     it.auditor.missed(2, it.b, SHARD, it.doc, V1, "a later reason");
     it.acked(3, V1);
     assert_eq!(it.auditor.open_count(), 1);
-    it.auditor.applied(9, it.c, SHARD, it.doc, V1, "repair");
+    it.auditor.applied(9, it.c, SHARD, it.doc, V1, How::Shipped("repair"));
     let windows = it.auditor.finish();
     let [window] = windows.as_slice() else { panic!("one window: {windows:?}") };
     assert_eq!((window.kind, window.acked_at, window.opened_at, window.closed_at), (Kind::Transient, 3, 3, Some(9)));
