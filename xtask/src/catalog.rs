@@ -3,7 +3,7 @@
 use miroir_sim::seed::Seed;
 use serde::Deserialize;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::worker::{Ended, Worker};
 
 /// What `sim` and `sweep` run when nothing is named.
@@ -42,7 +42,7 @@ impl Catalog {
     pub fn load(worker: &Worker) -> Result<Catalog, Failure> {
         let output = worker.scenarios()?;
         match output.ended {
-            Ended::Exit(Exit::Expected) => {}
+            Ended::Exit(ExitCode::AsExpected) => {}
             Ended::Exit(exit) => return Err(Failure { exit, line: output.stderr.trim_end().to_owned() }),
             ended => return Err(Failure::internal(format!("listing the scenarios, the worker {ended}"))),
         }
@@ -75,7 +75,7 @@ impl Catalog {
         let entries: Vec<&Entry> = self.0.iter().filter(meant).collect();
         if entries.is_empty() {
             let line = format!("no scenario matches `{}`; `cargo xtask scenarios` lists them", patterns.join("` `"));
-            return Err(Failure { exit: Exit::NothingRan, line });
+            return Err(Failure { exit: ExitCode::NothingRan, line });
         }
         Ok(entries)
     }
@@ -194,7 +194,7 @@ mod tests {
         let failure = ids(&["cutover/swamr"]).unwrap_err();
         assert_eq!(failure, Failure::refused("there is no scenario `cutover/swamr`; did you mean `cutover/swarm`?"));
         assert!(ids(&["zzz"]).unwrap_err().line.contains("cargo xtask scenarios"));
-        assert_eq!(ids(&["dump/*"]).unwrap_err().exit, Exit::NothingRan);
+        assert_eq!(ids(&["dump/*"]).unwrap_err().exit, ExitCode::NothingRan);
     }
 
     #[test]

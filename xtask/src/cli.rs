@@ -293,12 +293,12 @@ fn available() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Exit;
+    use crate::exit::ExitCode;
 
     fn refusal(line: &str) -> String {
         match parse(format!("xtask {line}").split_whitespace()) {
             Err(Stop::Failure(failure)) => {
-                assert_eq!(failure.exit, Exit::Refused);
+                assert_eq!(failure.exit, ExitCode::Refused);
                 assert!(!failure.line.contains('\n'), "{failure}");
                 failure.line
             }

@@ -15,11 +15,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use miroir_sim::seed::Seed;
+use miroir_sim::verdict::Verdict;
 use serde::Deserialize;
 
 use crate::cli::Overrides;
 use crate::exit::Failure;
-use crate::record::{Recorded, Verdict};
+use crate::record::Recorded;
 use crate::worker::{Job, Worker};
 
 /// Where the table stands, from the root of the workspace.

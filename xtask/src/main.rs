@@ -1,20 +1,18 @@
 //! `cargo xtask`: reads the command line, runs one command, ends with a documented exit code.
 
-use std::process::ExitCode;
-
 use xtask::cli::{self, Cli, Command, Stop};
-use xtask::exit::{Exit, Failure};
+use xtask::exit::{ExitCode, Failure};
 use xtask::print::{note, out, red};
 use xtask::worker::Worker;
 use xtask::workspace::Workspace;
 use xtask::{sim, sweep, test};
 
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     let result = match cli::parse(std::env::args_os()) {
         Ok(cli) => run(&cli),
         Err(Stop::Help(text)) => {
             out(text.trim_end());
-            Ok(Exit::Expected)
+            Ok(ExitCode::AsExpected)
         }
         Err(Stop::Failure(failure)) => Err(failure),
     };
@@ -27,7 +25,7 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-fn run(cli: &Cli) -> Result<Exit, Failure> {
+fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     let workspace = Workspace::locate();
     let build = cli.build()?;
     match &cli.command {

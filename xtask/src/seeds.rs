@@ -90,7 +90,7 @@ impl std::fmt::Display for SeedRange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Exit;
+    use crate::exit::ExitCode;
 
     #[test]
     fn ranges_are_half_open_unless_they_say_otherwise() {
@@ -104,7 +104,7 @@ mod tests {
     fn malformed_ranges_are_refused_in_one_line() {
         for text in ["", "7", "..", "1..", "a..b", "9..3", "0..=18446744073709551615"] {
             let failure = text.parse::<SeedRange>().unwrap_err();
-            assert_eq!(failure.exit, Exit::Refused, "{text}");
+            assert_eq!(failure.exit, ExitCode::Refused, "{text}");
             assert!(failure.line.starts_with("--seeds: ") && !failure.line.contains('\n'), "{text}: {failure}");
         }
     }

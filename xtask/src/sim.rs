@@ -5,11 +5,13 @@
 
 use std::path::Path;
 
+use miroir_sim::verdict::Verdict;
+
 use crate::catalog;
 use crate::cli::Sim;
-use crate::exit::{Exit, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::print::{note, out, pass_on_stderr};
-use crate::record::{Recorded, Verdict};
+use crate::record::Recorded;
 use crate::runs;
 use crate::seeds;
 use crate::twice;
@@ -17,7 +19,7 @@ use crate::worker::{Build, Ended, Job, Worker};
 use crate::workspace::Workspace;
 
 /// Runs one seed as the command line says.
-pub fn run(workspace: &Workspace, build: Build, sim: &Sim) -> Result<Exit, Failure> {
+pub fn run(workspace: &Workspace, build: Build, sim: &Sim) -> Result<ExitCode, Failure> {
     if sim.overrides.wants_help() {
         return Worker::build(workspace, build)?.print(&["set-help"]);
     }
@@ -48,13 +50,13 @@ pub fn run(workspace: &Workspace, build: Build, sim: &Sim) -> Result<Exit, Failu
 }
 
 /// The report for a person comes straight from the worker; `--twice` adds what the comparison found.
-fn shown(worker: &Worker, job: &Job, twice: bool) -> Result<Exit, Failure> {
+fn shown(worker: &Worker, job: &Job, twice: bool) -> Result<ExitCode, Failure> {
     let exit = match worker.show(job)? {
-        Ended::Exit(exit @ (Exit::Expected | Exit::Finding)) => exit,
+        Ended::Exit(exit @ (ExitCode::AsExpected | ExitCode::Finding)) => exit,
         Ended::Exit(exit) => return Err(Failure::already_said(exit)),
         ended => {
             out(format!("verdict crashed: the worker {ended}"));
-            Exit::Finding
+            ExitCode::Finding
         }
     };
     if !twice {
@@ -64,13 +66,13 @@ fn shown(worker: &Worker, job: &Job, twice: bool) -> Result<Exit, Failure> {
     out(&twice.text);
     if twice.run.record.verdict == Verdict::Diverged {
         out("verdict diverged: the same seed did two different things");
-        return Ok(Exit::Finding);
+        return Ok(ExitCode::Finding);
     }
     Ok(exit)
 }
 
 /// The record for a script.
-fn recorded(worker: &Worker, job: &Job, twice: bool) -> Result<Exit, Failure> {
+fn recorded(worker: &Worker, job: &Job, twice: bool) -> Result<ExitCode, Failure> {
     let run = if twice {
         let twice = twice::run(worker, job, job.out.unwrap_or(Path::new(".")))?;
         note(&twice.text);
@@ -82,10 +84,7 @@ fn recorded(worker: &Worker, job: &Job, twice: bool) -> Result<Exit, Failure> {
         run
     };
     out(&run.line);
-    Ok(match run.record.verdict {
-        Verdict::Pass => Exit::Expected,
-        _ => Exit::Finding,
-    })
+    Ok(run.record.verdict.exit_code())
 }
 
 /// The run is already kept: the two that are compared leave only their traces behind.

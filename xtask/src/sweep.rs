@@ -20,12 +20,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use miroir_sim::verdict::Verdict;
 
 use crate::catalog::{CANARY, CANARY_SEED, Catalog, Entry};
 use crate::cli::{MaxFail, Overrides, Sweep};
-use crate::exit::{Exit, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::print::{note, out};
-use crate::record::Verdict;
 use crate::runs;
 use crate::seeds::SeedRange;
 use crate::worker::{Build, Ended, Job, Worker};
@@ -72,19 +72,19 @@ impl Outcome {
         self.tallies.iter().map(|tally| tally.count(Verdict::Pass)).sum()
     }
 
-    pub fn exit(&self) -> Exit {
+    pub fn exit(&self) -> ExitCode {
         if self.tallies.iter().all(|tally| tally.seeds() == 0) {
-            Exit::NothingRan
+            ExitCode::NothingRan
         } else if self.findings() > 0 {
-            Exit::Finding
+            ExitCode::Finding
         } else {
-            Exit::Expected
+            ExitCode::AsExpected
         }
     }
 }
 
 /// Runs a sweep as the command line says.
-pub fn run(workspace: &Workspace, build: Build, sweep: &Sweep) -> Result<Exit, Failure> {
+pub fn run(workspace: &Workspace, build: Build, sweep: &Sweep) -> Result<ExitCode, Failure> {
     if sweep.overrides.wants_help() {
         return Worker::build(workspace, build)?.print(&["set-help"]);
     }
@@ -114,7 +114,10 @@ pub fn execute(
     request: &Request,
 ) -> Result<Outcome, Failure> {
     if request.seeds.is_empty() {
-        return Err(Failure { exit: Exit::NothingRan, line: format!("nothing ran: {} has no seed", request.seeds) });
+        return Err(Failure {
+            exit: ExitCode::NothingRan,
+            line: format!("nothing ran: {} has no seed", request.seeds),
+        });
     }
     let folder = match &request.out {
         Some(folder) => fs::create_dir_all(folder)
@@ -223,8 +226,8 @@ fn check_alarm(worker: &Worker, catalog: &Catalog, limit: Duration) -> Result<Op
     };
     let output = worker.record(&Job::bare(&canary.id, CANARY_SEED, &Overrides::default()), Some(limit))?;
     match output.ended {
-        Ended::Exit(Exit::Finding) => Ok(None),
-        Ended::Exit(Exit::Expected) => {
+        Ended::Exit(ExitCode::Finding) => Ok(None),
+        Ended::Exit(ExitCode::AsExpected) => {
             Ok(Some(format!("the canary passed with seed {CANARY_SEED}: its planted bug was not found")))
         }
         Ended::Exit(exit) => Err(Failure { exit, line: output.stderr.trim_end().to_owned() }),

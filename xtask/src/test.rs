@@ -8,21 +8,22 @@ mod cargo;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum as _;
+use miroir_sim::seed::Seed;
+use miroir_sim::verdict::Verdict;
 
 use crate::catalog::{self, Catalog};
 use crate::cli::{Area, MaxFail, Overrides, TraceLevel};
 use crate::docs;
-use crate::exit::{Exit, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::kills;
 use crate::print::{green, note, out, red};
-use crate::record::{Recorded, Verdict};
+use crate::record::Recorded;
 use crate::runs;
 use crate::seeds::SeedRange;
 use crate::sweep;
 use crate::twice;
 use crate::worker::{Build, Job, Worker};
 use crate::workspace::Workspace;
-use miroir_sim::seed::Seed;
 
 /// The seed of the determinism check.
 const SEED: Seed = Seed(42);
@@ -59,7 +60,7 @@ impl Count {
 }
 
 /// Runs `areas`, or all.
-pub fn run(workspace: &Workspace, build: Build, areas: &[Area]) -> Result<Exit, Failure> {
+pub fn run(workspace: &Workspace, build: Build, areas: &[Area]) -> Result<ExitCode, Failure> {
     let typed = !areas.is_empty();
     let areas = if typed { areas } else { Area::value_variants() };
     let mut lines = Vec::new();
@@ -69,7 +70,7 @@ pub fn run(workspace: &Workspace, build: Build, areas: &[Area]) -> Result<Exit, 
         out(format!("== {}", name(area)));
         let started = Instant::now();
         let count = run_area(workspace, build, area, typed).unwrap_or_else(|failure| {
-            build_failed |= failure.exit == Exit::BuildFailed;
+            build_failed |= failure.exit == ExitCode::BuildFailed;
             if !failure.line.is_empty() {
                 note(format!("{}: {failure}", red("error")));
             }
@@ -82,10 +83,10 @@ pub fn run(workspace: &Workspace, build: Build, areas: &[Area]) -> Result<Exit, 
     lines.iter().for_each(out);
     out(format!("{} passed, {} failed", total.passed, total.failed));
     Ok(match total {
-        _ if build_failed => Exit::BuildFailed,
-        Count { failed: 1.., .. } => Exit::Finding,
-        Count { passed: 0, .. } => Exit::NothingRan,
-        _ => Exit::Expected,
+        _ if build_failed => ExitCode::BuildFailed,
+        Count { failed: 1.., .. } => ExitCode::Finding,
+        Count { passed: 0, .. } => ExitCode::NothingRan,
+        _ => ExitCode::AsExpected,
     })
 }
 
@@ -139,11 +140,9 @@ fn determinism(workspace: &Workspace) -> Result<Count, Failure> {
 
     let mut same = |what: &str, worker: &Worker, job: &Job| -> Result<(), Failure> {
         let other = Recorded::of(job.scenario, job.seed, &worker.record(job, Some(LIMIT))?)?;
-        let (one, two) = (&first.record.trace_hash, &other.record.trace_hash);
-        count.check(match (one, two) {
-            (Some(one), Some(two)) if one == two => Ok(()),
-            _ => Err(format!("{what}: trace hash {two:?}, where {one:?} was expected")),
-        });
+        let agrees = !first.record.trace_hash.is_empty() && first.agrees_with(&other);
+        let differs = || format!("{what}: {}, where it should be {}", other.said(), first.said());
+        count.check(if agrees { Ok(()) } else { Err(differs()) });
         Ok(())
     };
     same("with the full trace shown", &worker, &Job { trace: Some(TraceLevel::Full), ..job.clone() })?;

@@ -8,8 +8,10 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
+use miroir_sim::verdict::Verdict;
+
 use crate::exit::Failure;
-use crate::record::{Recorded, Verdict};
+use crate::record::Recorded;
 use crate::worker::{Job, Worker};
 
 /// How many equal events are shown before the first that differs, and how many of each run from there on.
@@ -90,13 +92,9 @@ pub fn run(worker: &Worker, job: &Job, folder: &Path) -> Result<Twice, Failure> 
     let one = record(&Job { events: Some(&traces[0]), ..job.clone() })?;
     let other = record(&Job { events: Some(&traces[1]), out: None, ..job.clone() })?;
 
-    let said = |run: &Recorded| {
-        let hash = run.record.trace_hash.as_deref().unwrap_or("none");
-        format!("{} with trace hash {hash}", run.record.verdict)
-    };
-    if !one.record.agrees_with(&other.record) && one.record.verdict.max(other.record.verdict) == Verdict::Crashed {
+    if !one.agrees_with(&other) && one.record.verdict.max(other.record.verdict) == Verdict::Crashed {
         let text =
-            format!("diverged: {} once, {} once ({}; {})", said(&one), said(&other), one.reason(), other.reason());
+            format!("diverged: {} once, {} once ({}; {})", one.said(), other.said(), one.reason(), other.reason());
         return Ok(Twice { run: one.diverged(text.clone()), text });
     }
     if one.record.verdict == Verdict::Crashed {
@@ -109,13 +107,13 @@ pub fn run(worker: &Worker, job: &Job, folder: &Path) -> Result<Twice, Failure> 
         compare(open(&traces[0])?, open(&traces[1])?).map_err(|e| Failure::io("read", "the traces", &e))?;
     let text = match &comparison {
         Comparison::Equal { events: 0 } => "diverged: the traces hold no event, so nothing was compared".to_owned(),
-        Comparison::Equal { events } if one.record.agrees_with(&other.record) => {
+        Comparison::Equal { events } if one.agrees_with(&other) => {
             let _ = traces.iter().try_for_each(fs::remove_file);
-            let hash = one.record.trace_hash.as_deref().unwrap_or("none");
-            return Ok(Twice { text: format!("deterministic: {events} events, trace hash {hash}"), run: one });
+            let text = format!("deterministic: {events} events, trace hash {}", one.record.trace_hash);
+            return Ok(Twice { run: one, text });
         }
         Comparison::Equal { events } => {
-            format!("diverged: {events} equal events, but {} once, {} once", said(&one), said(&other))
+            format!("diverged: {events} equal events, but {} once, {} once", one.said(), other.said())
         }
         Comparison::Differs { .. } => format!("diverged: {comparison}traces kept in {}", folder.display()),
     };

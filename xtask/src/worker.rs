@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use miroir_sim::seed::Seed;
 
 use crate::cli::{Overrides, TraceLevel};
-use crate::exit::{Exit, Failure};
+use crate::exit::{ExitCode, Failure, of_worker};
 use crate::workspace::Workspace;
 
 /// The environment variable that names a worker to use instead of building one.
@@ -79,7 +79,7 @@ impl<'a> Job<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// With a documented exit code.
-    Exit(Exit),
+    Exit(ExitCode),
     /// In any other way: a signal, a panic. The text names it, equal for equal causes.
     Abnormally(String),
     /// It was killed at this wall limit.
@@ -119,7 +119,7 @@ impl Worker {
         let output =
             cargo.spawn().and_then(Child::wait_with_output).map_err(|error| Failure::io("start", "cargo", &error))?;
         if !output.status.success() {
-            return Err(Failure::already_said(Exit::BuildFailed));
+            return Err(Failure::already_said(ExitCode::BuildFailed));
         }
         String::from_utf8_lossy(&output.stdout)
             .lines()
@@ -163,7 +163,7 @@ impl Worker {
     }
 
     /// Prints what the worker prints for `arguments`.
-    pub fn print(&self, arguments: &[&str]) -> Result<Exit, Failure> {
+    pub fn print(&self, arguments: &[&str]) -> Result<ExitCode, Failure> {
         match self.pass_through(self.command().args(arguments))? {
             Ended::Exit(exit) => Ok(exit),
             ended => Err(Failure::internal(format!("the worker {ended}; this is a bug of the tool"))),
@@ -277,7 +277,7 @@ fn finish(pipe: &mpsc::Receiver<Vec<u8>>) -> Vec<u8> {
 
 fn ended(status: ExitStatus) -> Ended {
     match status.code() {
-        Some(code) => match Exit::of_worker(code) {
+        Some(code) => match of_worker(code) {
             Some(exit) => Ended::Exit(exit),
             None if code == 101 => Ended::Abnormally("panicked".to_owned()),
             None => Ended::Abnormally(format!("ended with exit code {code}, which no worker uses")),

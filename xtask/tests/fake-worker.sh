@@ -56,9 +56,11 @@ esac
 [ -z "$out" ] || echo "seed = $seed" > "$out/repro.toml"
 [ -z "$events" ] || printf 'boot\nwrite\n%s\nend\n' "$hash" > "$events"
 if [ $json = yes ]; then
-  printf '{"v":1,"scenario":"%s","seed":%s,"verdict":"%s","fingerprint":%s,"trace_hash":"%s","acked":99,"rejected":0,' \
+  printf '{"v":1,"scenario":"%s","seed":%s,"verdict":"%s","fingerprint":%s,"trace_hash":"%s","plan_hash":"","build":"fake",' \
     "$scenario" "$seed" $verdict "$fingerprint" "$hash"
-  echo '"unknown":1,"migrations":{"done":1,"aborted":0,"refused":0},"marks":{"a mark":2},"simulated_ns":1000,"wall_ms":1}'
+  printf '"acked":99,"rejected":0,"unknown":1,"refusals":[],"loss_ppm":0,"unavailable_ns":{"writes":0,"reads":0},'
+  printf '"windows":{"transient":0,"superseded":0,"permanent":0,"total_ns":0,"max_ns":0},"faults":{},'
+  echo '"migrations":{"done":1,"aborted":0,"refused":0},"marks":{"a mark":2},"simulated_ns":1000,"wall_ms":1}'
 else
   echo "report of $scenario, verdict $verdict"
 fi

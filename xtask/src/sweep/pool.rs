@@ -10,10 +10,11 @@ use std::thread;
 use std::time::Duration;
 
 use miroir_sim::seed::Seed;
+use miroir_sim::verdict::Verdict;
 
 use crate::cli::Overrides;
-use crate::exit::{Exit, Failure};
-use crate::record::{Recorded, Verdict};
+use crate::exit::{ExitCode, Failure};
+use crate::record::Recorded;
 use crate::worker::{Ended, Job, Worker};
 
 /// Of this many passing seeds of a scenario, one runs a second time.
@@ -111,7 +112,7 @@ impl Pool<'_> {
         let hung = output.ended == Ended::Hung(self.limit);
         let run = match Recorded::of(task.id, seed, &output) {
             // One seed that breaks the tool is no reason to lose the others.
-            Err(failure) if failure.exit == Exit::Internal => {
+            Err(failure) if failure.exit == ExitCode::Internal => {
                 Recorded::crashed(task.id, seed, "internal error of the worker", &failure.line, 0)
             }
             other => other?,
@@ -132,12 +133,9 @@ fn verdict_of_both(first: Recorded, first_hung: bool, second: Recorded, second_h
     match (first_hung, second_hung) {
         (true, _) => first,
         (false, true) => second,
-        (false, false) if first.record.agrees_with(&second.record) => first,
+        (false, false) if first.agrees_with(&second) => first,
         (false, false) => {
-            let said = |run: &Recorded| {
-                format!("{} with trace hash {}", run.record.verdict, run.record.trace_hash.as_deref().unwrap_or("none"))
-            };
-            let fingerprint = format!("{} once, {} once", said(&first), said(&second));
+            let fingerprint = format!("{} once, {} once", first.said(), second.said());
             first.diverged(fingerprint)
         }
     }
@@ -145,11 +143,13 @@ fn verdict_of_both(first: Recorded, first_hung: bool, second: Recorded, second_h
 
 #[cfg(test)]
 mod tests {
+    use miroir_sim::record::Record;
+
     use super::*;
 
-    fn run(verdict: &str, hash: &str) -> Recorded {
-        let line = format!(r#"{{"v":1,"scenario":"a","seed":1,"verdict":"{verdict}","trace_hash":"{hash}"}}"#);
-        Recorded { record: crate::record::Record::read(&line).unwrap(), line }
+    fn run(verdict: Verdict, hash: &str) -> Recorded {
+        let record = Record { verdict, trace_hash: hash.to_owned(), ..Record::new("a", Seed(1)) };
+        Recorded { line: record.to_json(), record }
     }
 
     fn crash(how: &str) -> Recorded {
@@ -158,14 +158,14 @@ mod tests {
 
     #[test]
     fn agreement_changes_nothing() {
-        let both = verdict_of_both(run("violation", "9f"), false, run("violation", "9f"), false);
-        assert_eq!(both, run("violation", "9f"));
+        let both = verdict_of_both(run(Verdict::Violation, "9f"), false, run(Verdict::Violation, "9f"), false);
+        assert_eq!(both, run(Verdict::Violation, "9f"));
     }
 
     #[test]
     fn another_hash_or_another_verdict_is_a_divergence() {
-        for second in [run("pass", "00"), run("violation", "9f"), crash("panicked")] {
-            let both = verdict_of_both(run("pass", "9f"), false, second, false);
+        for second in [run(Verdict::Pass, "00"), run(Verdict::Violation, "9f"), crash("panicked")] {
+            let both = verdict_of_both(run(Verdict::Pass, "9f"), false, second, false);
             assert_eq!(both.record.verdict, Verdict::Diverged);
             assert!(both.line.contains("\"diverged\""), "{}", both.line);
         }
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_hang_is_a_hang_whatever_the_other_run_did() {
-        assert_eq!(verdict_of_both(crash("hung"), true, run("pass", "9f"), false).reason(), "hung");
-        assert_eq!(verdict_of_both(run("pass", "9f"), false, crash("hung"), true).reason(), "hung");
+        assert_eq!(verdict_of_both(crash("hung"), true, run(Verdict::Pass, "9f"), false).reason(), "hung");
+        assert_eq!(verdict_of_both(run(Verdict::Pass, "9f"), false, crash("hung"), true).reason(), "hung");
     }
 }

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use miroir_sim::record::VERSION;
+use miroir_sim::verdict::Verdict;
 use serde_json::json;
 
 use crate::print::{counted, green, quoted, red};
-use crate::record::{RECORD_VERSION, Verdict};
 use crate::worker::Build;
 
 use super::tally::{Failing, Tally, WELL_ACKED_PERCENT};
@@ -167,16 +168,14 @@ pub fn summary(outcome: &Outcome, request: &Request) -> String {
             })
         })
     });
-    json!({
-        "v": RECORD_VERSION,
-        "summary": {
-            "seeds": seeds, "passed": outcome.passed(), "findings": outcome.findings(), "exit": outcome.exit().code(),
-            "canary": outcome.broken_alarm.as_deref().unwrap_or("found"), "stopped": outcome.stopped,
-            "wall_ms": u64::try_from(outcome.wall.as_millis()).unwrap_or(u64::MAX), "jobs": outcome.jobs,
-            "seeds_per_min": seeds_per_min(outcome, seeds).round(),
-            "scenarios": outcome.tallies.iter().map(Tally::to_json).collect::<Vec<_>>(),
-            "failing": failing.collect::<Vec<_>>(),
-        },
-    })
-    .to_string()
+    let sums = json!({
+        "seeds": seeds, "passed": outcome.passed(), "findings": outcome.findings(), "exit": outcome.exit().code(),
+        "canary": outcome.broken_alarm.as_deref().unwrap_or("found"), "stopped": outcome.stopped,
+        "wall_ms": u64::try_from(outcome.wall.as_millis()).unwrap_or(u64::MAX), "jobs": outcome.jobs,
+        "seeds_per_min": seeds_per_min(outcome, seeds).round(),
+        "scenarios": outcome.tallies.iter().map(Tally::to_json).collect::<Vec<_>>(),
+        "failing": failing.collect::<Vec<_>>(),
+    });
+    // Schema version first, as in every line.
+    format!("{{\"v\":{VERSION},\"summary\":{sums}}}")
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use miroir_sim::record::{Migrations, WindowTotals};
 use miroir_sim::seed::Seed;
+use miroir_sim::verdict::Verdict;
 use serde_json::{Value, json};
 
 use crate::catalog::Entry;
-use crate::record::{Migrations, Verdict, Windows};
 
 use super::pool::Finished;
 
@@ -39,7 +40,7 @@ pub struct Tally {
     pub acked: u64,
     pub rejected: u64,
     pub unknown: u64,
-    pub windows: Windows,
+    pub windows: WindowTotals,
     pub refusals: u64,
     pub migrations: Migrations,
     /// Seeds in which at least one migration was done.
@@ -62,7 +63,7 @@ impl Tally {
             acked: 0,
             rejected: 0,
             unknown: 0,
-            windows: Windows::default(),
+            windows: WindowTotals::default(),
             refusals: 0,
             migrations: Migrations::default(),
             migrated: 0,
@@ -81,12 +82,14 @@ impl Tally {
         self.windows.transient += record.windows.transient;
         self.windows.superseded += record.windows.superseded;
         self.windows.permanent += record.windows.permanent;
+        self.windows.total_ns = self.windows.total_ns.saturating_add(record.windows.total_ns);
+        self.windows.max_ns = self.windows.max_ns.max(record.windows.max_ns);
         self.refusals += record.refusals.len() as u64;
         self.migrations.done += record.migrations.done;
         self.migrations.aborted += record.migrations.aborted;
         self.migrations.refused += record.migrations.refused;
         self.migrated += u64::from(record.migrations.done > 0);
-        self.well_acked += u64::from(record.acked_percent().is_some_and(|percent| percent >= WELL_ACKED_PERCENT));
+        self.well_acked += u64::from(finished.run.acked_percent().is_some_and(|percent| percent >= WELL_ACKED_PERCENT));
         self.compared += u64::from(finished.compared);
         self.simulated_ns = self.simulated_ns.saturating_add(record.simulated_ns);
         for (mark, times) in record.marks.iter().filter(|(_, times)| **times > 0) {
@@ -152,12 +155,17 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::record::{Record, Recorded};
+    use miroir_sim::record::Record;
 
-    fn finished(rest: &str) -> Finished {
-        let line = format!(r#"{{"v":1,"scenario":"a","seed":7,{rest}}}"#);
-        Finished { run: Recorded { record: Record::read(&line).unwrap(), line }, compared: true }
+    use super::*;
+    use crate::record::Recorded;
+
+    fn finished(record: Record) -> Finished {
+        Finished { run: Recorded { line: record.to_json(), record }, compared: true }
+    }
+
+    fn blank() -> Record {
+        Record::new("a", Seed(7))
     }
 
     fn entry(marks: &[&str]) -> Entry {
@@ -168,12 +176,13 @@ mod tests {
     #[test]
     fn runs_add_up() {
         let mut tally = Tally::new(&entry(&["m", "never"]));
-        tally.add(&finished(
-            r#""verdict":"pass","acked":90,"unknown":10,"marks":{"m":3,"extra":1},"migrations":{"done":2}"#,
-        ));
-        tally.add(&finished(
-            r#""verdict":"violation","acked":89,"rejected":11,"marks":{"m":0},"windows":{"permanent":4}"#,
-        ));
+        let marks = [("m".to_owned(), 3), ("extra".to_owned(), 1)].into();
+        let migrations = Migrations { done: 2, ..Migrations::default() };
+        tally.add(&finished(Record { acked: 90, unknown: 10, marks, migrations, ..blank() }));
+        let windows = WindowTotals { permanent: 4, ..WindowTotals::default() };
+        let marks = [("m".to_owned(), 0)].into();
+        let verdict = Verdict::Violation;
+        tally.add(&finished(Record { verdict, acked: 89, rejected: 11, marks, windows, ..blank() }));
         assert_eq!((tally.seeds(), tally.count(Verdict::Pass), tally.compared), (2, 1, 2));
         assert_eq!((tally.acked, tally.migrated, tally.well_acked, tally.windows.permanent), (179, 1, 1, 4));
         assert_eq!(tally.failing().len(), 1);
@@ -185,7 +194,7 @@ mod tests {
     #[test]
     fn a_script_finds_the_sums_under_stable_names() {
         let mut tally = Tally::new(&entry(&[]));
-        tally.add(&finished(r#""verdict":"stalled","acked":5"#));
+        tally.add(&finished(Record { verdict: Verdict::Stalled, acked: 5, ..blank() }));
         let value = tally.to_json();
         assert_eq!(value["verdicts"]["stalled"], 1);
         assert_eq!(value["failing"], json!([7]));

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{ExitCode, Failure};
 use crate::print::out;
 use crate::workspace::Workspace;
 
@@ -36,7 +36,7 @@ pub fn test(mut cargo: Command, selection: &[&str], filter: &[&str]) -> Result<C
     let mut build = again(&cargo);
     let built = build.arg("--no-run").status().map_err(|error| Failure::io("start", "cargo", &error))?;
     if !built.success() {
-        return Err(Failure::already_said(Exit::BuildFailed));
+        return Err(Failure::already_said(ExitCode::BuildFailed));
     }
     cargo.arg("--no-fail-fast").arg("--").args(filter).stdout(Stdio::piped());
     let mut child = cargo.spawn().map_err(|error| Failure::io("start", "cargo", &error))?;
