@@ -6,7 +6,7 @@
 
 mod draw;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use self::draw::{Intensity, draw_faults};
@@ -71,7 +71,8 @@ pub enum Act {
 #[derive(Debug)]
 pub struct FaultEngine {
     faults: Vec<Planned>,
-    due: BTreeMap<(Nanos, usize, bool), ()>,
+    /// When which fault begins (true) or ends.
+    due: BTreeSet<(Nanos, usize, bool)>,
     signals: BTreeMap<String, u32>,
     healed: bool,
 }
@@ -98,7 +99,7 @@ impl FaultEngine {
     pub fn new(plan: &SimPlan, names: &Names) -> Result<FaultEngine, PlanError> {
         plan.check(&names.all(), Nanos::MAX)?;
         let mut engine =
-            FaultEngine { faults: Vec::new(), due: BTreeMap::new(), signals: BTreeMap::new(), healed: false };
+            FaultEngine { faults: Vec::new(), due: BTreeSet::new(), signals: BTreeMap::new(), healed: false };
         for fault in &plan.faults {
             engine.add(fault, names);
         }
@@ -108,7 +109,7 @@ impl FaultEngine {
     fn add(&mut self, fault: &Fault, names: &Names) {
         let index = self.faults.len();
         if let When::Time(at) = fault.at {
-            self.due.insert((at, index, true), ());
+            self.due.insert((at, index, true));
         }
         let (begin, end) = acts(&fault.kind, names);
         self.faults.push(Planned {
@@ -141,20 +142,20 @@ impl FaultEngine {
                 && wanted == name
                 && nth == count
             {
-                self.due.insert((now.saturating_add(*after), index, true), ());
+                self.due.insert((now.saturating_add(*after), index, true));
             }
         }
     }
 
     /// When the next step falls due.
     pub fn next_deadline(&self) -> Option<Nanos> {
-        self.due.keys().next().map(|&(at, _, _)| at)
+        self.due.first().map(|&(at, _, _)| at)
     }
 
     /// The steps that are due, in order.
     pub fn due(&mut self, now: Nanos) -> Vec<Step> {
         let mut steps = Vec::new();
-        while let Some((&key @ (at, index, begin), ())) = self.due.first_key_value() {
+        while let Some(&key @ (at, index, begin)) = self.due.first() {
             if at > now {
                 break;
             }
@@ -175,7 +176,7 @@ impl FaultEngine {
             kind => kind.duration(),
         };
         if let Some(duration) = active_for {
-            self.due.insert((now.saturating_add(duration), index, false), ());
+            self.due.insert((now.saturating_add(duration), index, false));
         }
         let act = planned.begin.clone();
         Some(self.step(index, true, act))
@@ -203,9 +204,9 @@ impl FaultEngine {
             let armed = matches!(planned.begin, Act::ArmCrash { process: armed, .. } if armed == process);
             if armed && planned.state == Course::Active && matches!(planned.end, Some(Act::Disarm { .. })) {
                 planned.end = Some(Act::Release { process });
-                self.due.retain(|&(_, fault, begin), ()| fault != index || begin);
+                self.due.retain(|&(_, fault, begin)| fault != index || begin);
                 if let Some(duration) = planned.fault.kind.duration() {
-                    self.due.insert((now.saturating_add(duration), index, false), ());
+                    self.due.insert((now.saturating_add(duration), index, false));
                 }
                 holders.push(index);
             }

@@ -1,15 +1,18 @@
 //! The general checker: depth-first over the orders that real time allows, remembering what was tried.
 //!
-//! Events (calls and returns) form a linked list in the order of time. An operation whose call stands before the first return can come next;
-//! placing it unlinks its events. Meeting a return means that its operation had to be placed before: the last placement is taken back. Two
-//! branches that have placed the same operations and are in the same state have the same future, so each such pair is entered once.
+//! Events (calls and returns) of the operations with known outcome form a linked list in the order of time. An operation whose call stands before
+//! the first return can come next; placing it unlinks its events. Meeting a return means that its operation had to be placed before. Two branches
+//! that have placed the same operations and are in the same state have the same future, so each such pair is entered once.
 //!
-//! Operations of unknown outcome have a call and no return. The search succeeds when all others are placed.
+//! Operations of unknown outcome have no return, and the search succeeds without them. They are tried only where the known ones are stuck, only
+//! if they change something, and of equal ones only the earliest: the later ones can do nothing that it cannot. Without that, a few dozen of them
+//! would be hopeless.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::Model;
 use crate::history::{Operation, Outcome};
+use crate::time::Nanos;
 
 /// What the search found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,53 +27,122 @@ pub(super) enum Search {
     },
 }
 
+/// What to try next at the present depth.
+#[derive(Clone, Copy)]
+enum Cursor {
+    /// The known operations from this node of the list.
+    Known(usize),
+    /// The unknown operations from this one.
+    Unknown(usize),
+}
+
+/// A placement, and what to do if it is taken back.
+struct Frame {
+    operation: usize,
+    state_before: u32,
+    unknown: Option<usize>,
+}
+
 /// Checks the operations of one key, which are in the order of their calls and hold no rejected ones.
 pub(super) fn search<M: Model>(model: &M, operations: &[Operation], budget: usize) -> Search {
     let mut events = Events::new(operations);
+    let unknown = Unknown::of(operations);
     let mut placed = Placed::new(operations);
     let mut states = States::new(model.initial());
     let mut seen: BTreeSet<Box<[u64]>> = BTreeSet::new();
-    let mut stack: Vec<(usize, u32)> = Vec::new();
+    let mut stack: Vec<Frame> = Vec::new();
     let mut state = 0;
     let mut deepest = (0, operations.len());
     let mut missing = operations.iter().filter(|operation| is_known(operation)).count();
-    let mut cursor = events.first();
+    let mut cursor = Cursor::Known(events.first());
     while missing > 0 {
-        match events.at(cursor) {
-            Some(Event::Call(operation)) => {
-                let after = model.step(states.get(state), &operations[operation]).map(|after| states.intern(after));
-                if let Some(after) = after {
-                    placed.set(operation, true);
-                    if seen.insert(placed.key(after)) {
-                        if seen.len() > budget {
-                            return Search::Undecided { states: seen.len() };
-                        }
-                        stack.push((operation, state));
-                        state = after;
-                        missing -= usize::from(is_known(&operations[operation]));
-                        events.unlink(operation);
-                        cursor = events.first();
-                        continue;
+        let candidate = match cursor {
+            Cursor::Known(node) => match events.at(node) {
+                Event::Call(operation) => {
+                    cursor = Cursor::Known(events.after(node));
+                    Some((operation, None))
+                }
+                Event::Return(blocked) => {
+                    if stack.len() >= deepest.0 {
+                        deepest = (stack.len(), blocked);
                     }
-                    placed.set(operation, false);
+                    cursor = Cursor::Unknown(0);
+                    None
                 }
-                cursor = events.after(cursor);
-            }
-            Some(Event::Return(blocked)) => {
-                if stack.len() >= deepest.0 {
-                    deepest = (stack.len(), blocked);
+                Event::Edge => unreachable!("an operation that is missing has a return in the list"),
+            },
+            Cursor::Unknown(index) => {
+                match unknown.get(index).filter(|other| other.call <= events.first_return(operations)) {
+                    Some(other) => {
+                        cursor = Cursor::Unknown(index + 1);
+                        let useful =
+                            !placed.get(other.operation) && other.equal.is_none_or(|earlier| placed.get(earlier));
+                        useful.then_some((other.operation, Some(index)))
+                    }
+                    None => {
+                        let Some(frame) = stack.pop() else { return Search::Stuck { operation: deepest.1 } };
+                        state = frame.state_before;
+                        placed.set(frame.operation, false);
+                        cursor = match frame.unknown {
+                            Some(index) => Cursor::Unknown(index + 1),
+                            None => {
+                                missing += 1;
+                                events.relink(frame.operation);
+                                Cursor::Known(events.after(events.call_of(frame.operation)))
+                            }
+                        };
+                        None
+                    }
                 }
-                let Some((operation, before)) = stack.pop() else { return Search::Stuck { operation: deepest.1 } };
-                state = before;
-                missing += usize::from(is_known(&operations[operation]));
-                placed.set(operation, false);
-                events.relink(operation);
-                cursor = events.after(events.call_of(operation));
             }
-            None => unreachable!("an operation that is missing has a return in the list"),
+        };
+        let Some((operation, index)) = candidate else { continue };
+        let Some(after) = model.step(states.get(state), &operations[operation]) else { continue };
+        let after = states.intern(after);
+        if index.is_some() && after == state {
+            continue;
         }
+        placed.set(operation, true);
+        if !seen.insert(placed.key(after)) {
+            placed.set(operation, false);
+            continue;
+        }
+        if seen.len() > budget {
+            return Search::Undecided { states: seen.len() };
+        }
+        stack.push(Frame { operation, state_before: state, unknown: index });
+        state = after;
+        if index.is_none() {
+            missing -= 1;
+            events.unlink(operation);
+        }
+        cursor = Cursor::Known(events.first());
     }
     Search::Linearizable
+}
+
+/// An operation of unknown outcome.
+struct Unknown {
+    operation: usize,
+    call: Nanos,
+    /// The last one before it that does the same.
+    equal: Option<usize>,
+}
+
+impl Unknown {
+    /// All of them, in the order of their calls.
+    fn of(operations: &[Operation]) -> Vec<Unknown> {
+        let indices: Vec<usize> = (0..operations.len()).filter(|&index| !is_known(&operations[index])).collect();
+        let equal = |at: usize| {
+            indices[..at].iter().rev().copied().find(|&earlier| operations[earlier].op == operations[indices[at]].op)
+        };
+        let unknown = |(at, &operation): (usize, &usize)| Unknown {
+            operation,
+            call: operations[operation].call,
+            equal: equal(at),
+        };
+        indices.iter().enumerate().map(unknown).collect()
+    }
 }
 
 fn is_known(operation: &Operation) -> bool {
@@ -81,40 +153,42 @@ fn is_known(operation: &Operation) -> bool {
 enum Event {
     Call(usize),
     Return(usize),
+    /// Before the first or after the last.
+    Edge,
 }
 
-/// The doubly linked list of events. Node 0 is the head, the last node the end.
+/// The doubly linked list of the events of known operations. Node 0 is the head, the last node the end.
 struct Events {
-    events: Vec<Option<Event>>,
+    events: Vec<Event>,
     next: Vec<usize>,
     previous: Vec<usize>,
-    /// Nodes of each operation: call, and return if there is one.
-    nodes: Vec<(usize, Option<usize>)>,
+    /// Nodes of each known operation: call and return.
+    nodes: Vec<(usize, usize)>,
 }
 
 impl Events {
     fn new(operations: &[Operation]) -> Events {
-        let mut order: Vec<(u64, bool, usize)> = Vec::with_capacity(operations.len() * 2);
+        let mut order: Vec<(Nanos, bool, usize)> = Vec::with_capacity(operations.len() * 2);
         for (index, operation) in operations.iter().enumerate() {
             // At the same instant calls come first: operations that touch are concurrent.
-            order.push((operation.call, false, index));
             if let (true, Some(ret)) = (is_known(operation), operation.ret) {
+                order.push((operation.call, false, index));
                 order.push((ret, true, index));
             }
         }
         order.sort_unstable();
-        let mut events = vec![None];
-        let mut nodes = vec![(0, None); operations.len()];
+        let mut events = vec![Event::Edge];
+        let mut nodes = vec![(0, 0); operations.len()];
         for (_, is_return, operation) in order {
             if is_return {
-                nodes[operation].1 = Some(events.len());
-                events.push(Some(Event::Return(operation)));
+                nodes[operation].1 = events.len();
+                events.push(Event::Return(operation));
             } else {
                 nodes[operation].0 = events.len();
-                events.push(Some(Event::Call(operation)));
+                events.push(Event::Call(operation));
             }
         }
-        events.push(None);
+        events.push(Event::Edge);
         let end = events.len() - 1;
         Events {
             next: (1..=end + 1).map(|node| node.min(end)).collect(),
@@ -132,8 +206,20 @@ impl Events {
         self.next[node]
     }
 
-    fn at(&self, node: usize) -> Option<Event> {
+    fn at(&self, node: usize) -> Event {
         self.events[node]
+    }
+
+    /// When the first operation that is not placed has returned.
+    fn first_return(&self, operations: &[Operation]) -> Nanos {
+        let mut node = self.first();
+        loop {
+            match self.events[node] {
+                Event::Call(_) => node = self.next[node],
+                Event::Return(operation) => return operations[operation].ret.unwrap_or(Nanos::MAX),
+                Event::Edge => return Nanos::MAX,
+            }
+        }
     }
 
     fn call_of(&self, operation: usize) -> usize {
@@ -142,7 +228,7 @@ impl Events {
 
     fn unlink(&mut self, operation: usize) {
         let (call, ret) = self.nodes[operation];
-        for node in [Some(call), ret].into_iter().flatten() {
+        for node in [call, ret] {
             let (previous, next) = (self.previous[node], self.next[node]);
             self.next[previous] = next;
             self.previous[next] = previous;
@@ -152,7 +238,7 @@ impl Events {
     /// Undoes the last [`Events::unlink`], in the opposite order.
     fn relink(&mut self, operation: usize) {
         let (call, ret) = self.nodes[operation];
-        for node in [ret, Some(call)].into_iter().flatten() {
+        for node in [ret, call] {
             let (previous, next) = (self.previous[node], self.next[node]);
             self.next[previous] = node;
             self.previous[next] = node;
@@ -204,6 +290,12 @@ impl Placed {
         while self.prefix < self.known_count && self.known[self.prefix / 64] >> (self.prefix % 64) & 1 == 1 {
             self.prefix += 1;
         }
+    }
+
+    fn get(&self, operation: usize) -> bool {
+        let (is_known, slot) = self.slot[operation];
+        let words = if is_known { &self.known } else { &self.unknown };
+        words[slot / 64] >> (slot % 64) & 1 == 1
     }
 
     /// Names (placed, state) uniquely.

@@ -247,3 +247,41 @@ fn agrees_with_the_definition_on_random_histories() {
     }
     assert!(good > 4_000 && bad > 2_000 && proved > 1_000, "{good} good, {bad} bad, {proved} proved by versions");
 }
+
+#[test]
+fn dozens_of_unknown_operations_are_no_obstacle() {
+    let mut text = String::new();
+    for n in 0..60 {
+        let at = n * 100;
+        text += &format!("1 w v{} {at} {}\n 2 d x {} - \n 5 w u{} {at} -\n", n % 7, at + 10, at + 11, n % 5);
+        text += &format!("3 r v{} {} {} \n", n % 7, at + 20, at + 30);
+        text += &format!("3 r {} {} {} \n", if n % 3 == 0 { "-" } else { "u1" }, at + 40, at + 50);
+    }
+    // Two writers of u1 in ten rounds are not enough for forty reads of it, so it goes wrong early and has to be shown by exhaustion.
+    let Judgement::Violation(found) = judgement(&history(&text)) else { panic!("not enough writes") };
+    assert!(found.stuck.to_string().contains("read k -> u1"), "{found}");
+    assert_eq!(judgement(&history(&text.replace("u1", "-"))), Judgement::Linearizable);
+}
+
+#[test]
+fn a_long_history_without_versions_is_searched_in_no_time() {
+    let mut dice = Dice::new(Seed(2)).stream("long", 0);
+    let mut state = None;
+    let mut operations = Vec::new();
+    for n in 0..20_000_u64 {
+        let effect = n * 10;
+        let (call, ret) = (effect - dice.below(60).min(effect), effect + dice.below(60));
+        let op = match dice.below(3) {
+            0 => Op::Write { value: format!("v{n}") },
+            _ => Op::Read { value: state.clone() },
+        };
+        if let Op::Write { value } = &op {
+            state = Some(value.clone());
+        }
+        let outcome = if dice.below(50) == 0 { Outcome::Unknown } else { Outcome::Ok };
+        let ret = (outcome == Outcome::Ok).then_some(ret);
+        operations.push(Operation { client: n as u32 % 16, key: "k".into(), op, call, ret, outcome, version: None });
+    }
+    let report = check(&operations, ModelKind::Kv, BUDGET).expect("kv");
+    assert_eq!((report.judgement, report.by_versions), (Judgement::Linearizable, 0));
+}
