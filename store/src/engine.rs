@@ -1,13 +1,13 @@
 //! The storage engine of one node: what it answers from is what it would find after losing power.
 //!
 //! A write goes through three places. It is *staged* in memory, where reads see it; *committed* by one append and one
-//! sync of the [log], together with everything else that was staged; and *flushed*, with some hundreds of others, into
-//! the [pages], where it is found after the log that carried it is gone. Reads look into memory first, then into the
-//! pages. Opening replays the log over the pages ([recovery]).
+//! sync of the `log`, together with everything else that was staged; and *flushed*, with some hundreds of others, into
+//! the `pages`, where it is found after the log that carried it is gone. Reads look into memory first, then into the
+//! pages. Opening replays the log over the pages (`recovery`).
 //!
 //! Configurations, wipes and drops take the same way, so each of them is one durable step, and a wipe and the install
 //! that causes it are one operation. A copy that is wiped gets a new incarnation number and no work is done; the rows
-//! of the old one go at the next flush.
+//! of the old one go with the next flushes.
 //!
 //! Everything that is read from the disk was checked: documents, pages, sectors of the log. Rot in a document's page
 //! is an error of that shard ([`EngineError::Damaged`]) and the node silences the copy; rot that the engine cannot
@@ -37,6 +37,7 @@ use crate::error::EngineError;
 use crate::id::{DiskId, Key, ShardId, Value, Version};
 
 use copies::Copies;
+use flush::Limits;
 use log::Log;
 use pages::Pages;
 use record::Held;
@@ -121,8 +122,8 @@ pub struct Engine {
     /// The operations staged since the last commit, as they will stand in the log, and what they will have done.
     group: Vec<u8>,
     effects: Vec<Effect>,
-    /// How many documents in memory bring about the next flush.
-    flush_at: usize,
+    /// What brings about the next flush.
+    limits: Limits,
     poisoned: bool,
 }
 
@@ -133,9 +134,10 @@ impl Engine {
     /// something that was durable has changed since, with `Format` if another version of the store wrote it.
     pub fn open(disk: Arc<dyn Disk>, options: Options, fresh: u128) -> Result<Engine, EngineError> {
         let Recovered { disk_id, log, pages, copies } = recovery::recover(&disk, &options, fresh)?;
-        let flush_at = options.flush_writes;
+        // What was replayed counts: it is flushed by the first commit if it was due.
+        let limits = Limits::behind(&options, &Copies::default(), &log);
         let (group, effects) = (Vec::new(), Vec::new());
-        Ok(Engine { disk, disk_id, options, log, pages, copies, group, effects, flush_at, poisoned: false })
+        Ok(Engine { disk, disk_id, options, log, pages, copies, group, effects, limits, poisoned: false })
     }
 
     /// Which disk this is.

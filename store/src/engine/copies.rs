@@ -16,7 +16,7 @@ use crate::id::{Key, ShardId};
 pub struct Copy {
     pub state: ShardState,
     /// Names the documents of this copy in the page file. A wipe takes the next number, and so takes no time; the
-    /// rows of the old one go at the next flush.
+    /// rows of the old one go with the next flushes.
     pub incarnation: u64,
     /// Whether the page file may hold documents of this incarnation.
     pub paged: bool,

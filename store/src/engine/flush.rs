@@ -3,24 +3,43 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use super::Engine;
 use super::copies::Copies;
 use super::digest::Digest;
 use super::log::{Header, Log};
 use super::pages::{Pages, Rows};
+use super::{Engine, Options};
 use crate::error::EngineError;
 use crate::id::ShardId;
 
 /// How many rows of wiped copies one flush removes, so that a large copy does not hold up the node when it goes.
 const REMOVED_PER_FLUSH: usize = 10_000;
 
+/// How far memory, and the log that backs it, may grow before they are flushed.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    documents: usize,
+    bytes: usize,
+    log_bytes: u64,
+}
+
+impl Limits {
+    /// As much again as the options allow, from what there is already.
+    pub fn behind(options: &Options, copies: &Copies, log: &Log) -> Limits {
+        // Configurations and counters fill the log only, and every commit pads it.
+        let log_bytes = 4 * (options.flush_bytes as u64 + 512 * options.flush_writes as u64);
+        Limits {
+            documents: copies.documents() + options.flush_writes,
+            bytes: copies.bytes() + options.flush_bytes,
+            log_bytes: log.len() + log_bytes,
+        }
+    }
+}
+
 impl Engine {
     /// Whether memory, or the log that backs it, has grown enough.
     pub(super) fn wants_flush(&self) -> bool {
-        self.copies.documents() >= self.flush_at
-            || self.copies.bytes() >= self.options.flush_bytes
-            // Configurations and padding count here only. Documents come to the log with some of both.
-            || self.log.len() >= 4 * (self.options.flush_bytes as u64 + 512 * self.flush_at as u64)
+        let Limits { documents, bytes, log_bytes } = self.limits;
+        self.copies.documents() >= documents || self.copies.bytes() >= bytes || self.log.len() >= log_bytes
     }
 
     /// Moves everything in memory to the page file and begins a new log. Everything is durable before and after, so
@@ -34,7 +53,7 @@ impl Engine {
             Ok(written) => written,
             Err(EngineError::Full(error)) => {
                 tracing::warn!("the flush of log {} waits for room: {error}", before.generation);
-                self.flush_at = self.copies.documents() + self.options.flush_writes;
+                self.limits = Limits::behind(&self.options, &self.copies, &self.log);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -52,7 +71,7 @@ impl Engine {
             }
         }
         self.copies.flushed(stale);
-        self.flush_at = self.options.flush_writes;
+        self.limits = Limits::behind(&self.options, &self.copies, &self.log);
         Ok(())
     }
 

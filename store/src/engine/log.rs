@@ -1,6 +1,6 @@
 //! The log: groups of operations, each appended and synced before anyone is answered.
 //!
-//! A log is one file, `log.<generation>`, of 512-byte [sectors]. Sector 0 is the header; behind it lie groups, each
+//! A log is one file, `log.<generation>`, of 512-byte sectors. Sector 0 is the header; behind it lie groups, each
 //! starting on a sector of its own, so that no sync ever rewrites what an earlier one acknowledged. A group is
 //! everything of one commit: it is replayed whole or not at all.
 //!

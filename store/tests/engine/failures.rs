@@ -188,6 +188,13 @@ fn a_failed_flush_poisons_the_engine_after_its_commit() {
     assert_eq!(Model::of(&open(&disk.crash(&mut Rng(1)), 4)).expect("it reads"), model);
 }
 
+/// A shell may hold an engine across awaits, on whichever thread.
+#[test]
+fn engines_can_be_sent() {
+    fn sent<T: Send + Sync>() {}
+    sent::<Engine>();
+}
+
 /// A database flushes when it is dropped; a dead process does not.
 #[test]
 fn dropping_an_engine_writes_nothing() {
