@@ -1,9 +1,9 @@
 //! Does each operation look as if it happened at one instant between its call and its return?
 //!
 //! Checked per key, which is enough: linearizability is local (Herlihy and Wing 1990). For each key, first the cheap way: if every operation
-//! knows its version, the versions give an order, and it only remains to verify that order against values and real time ([`witness`]). If that
-//! proves nothing, a search in the manner of Wing and Gong (1993) with the memory of Lowe (2017) decides ([`search`]). A violation is cut down
-//! to a short part of the history that is wrong by itself ([`shorten`]).
+//! knows its version, the versions give an order, and it only remains to verify that order against values and real time (`witness`). If that
+//! proves nothing, a search in the manner of Wing and Gong (1993) with the memory of Lowe (2017) decides (`search`). A violation is cut down
+//! to a short part of the history that is wrong by itself (`shorten`).
 //!
 //! Operations of unknown outcome may take effect at any instant after their call, or never. Rejected ones never do.
 

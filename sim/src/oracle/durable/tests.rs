@@ -57,7 +57,7 @@ fn an_early_acknowledgement_opens_a_window_until_the_majority_has_it() {
     let [window] = windows.as_slice() else { panic!("one window: {windows:?}") };
     assert_eq!((window.kind, window.acked_at, window.opened_at, window.closed_at), (Kind::Transient, 3, 3, Some(9)));
     assert_eq!(&*window.opened_by, "acknowledged to client 9");
-    assert_eq!(window.closed_by.as_deref(), Some("c made it durable (repair)"));
+    assert_eq!(window.closed_by.as_deref(), Some("repair is durable on c"));
     assert_eq!(window.cause, "b missed it: frame lost on n1 -> b; c was never sent it");
     assert_eq!(&*window.stage, "Drain");
     assert_eq!(totals(&windows, 100), WindowTotals { transient: 1, total_ns: 6, max_ns: 6, ..Default::default() });
@@ -96,6 +96,30 @@ fn a_newer_write_supersedes_and_is_judged_on_its_own() {
     let summary: Vec<_> = windows.iter().map(|w| (w.version, w.kind, w.opened_at, w.closed_at)).collect();
     assert_eq!(summary, [(V1, Kind::Superseded, 2, Some(5)), (V2, Kind::Transient, 5, Some(7))]);
     assert_eq!(it.auditor.acked_count(), 3);
+}
+
+#[test]
+fn a_newer_write_that_is_not_yet_acknowledged_supersedes_as_well() {
+    let it = scene();
+    it.applied(1, it.a, V1);
+    it.acked(2, V1);
+    it.applied(6, it.b, V2);
+    let windows = it.auditor.finish();
+    assert_eq!((windows[0].kind, windows[0].closed_at), (Kind::Superseded, Some(6)));
+    assert_eq!(windows[0].closed_by.as_deref(), Some("a newer write is durable on b"));
+}
+
+#[test]
+fn an_older_version_that_replaces_a_newer_one_opens_a_window() {
+    let it = scene();
+    for process in [it.a, it.b, it.c] {
+        it.applied(1, process, V2);
+    }
+    it.acked(2, V2);
+    it.applied(3, it.a, V1);
+    assert_eq!(it.auditor.open_count(), 0);
+    it.applied(4, it.b, V1);
+    assert_eq!((it.auditor.open_count(), it.auditor.finish()[0].opened_at), (1, 4));
 }
 
 #[test]
@@ -167,8 +191,7 @@ fn open_means_that_some_quorum_answers_older() {
             match dice.below(8) {
                 0..=3 => {
                     it.applied(at, process, version);
-                    let slot = held.entry(process).or_default();
-                    *slot = version.max(*slot);
+                    held.insert(process, version); // also an older one: the auditor believes what it is told
                 }
                 4 => {
                     it.auditor.dropped(at, process, SHARD, "test");
