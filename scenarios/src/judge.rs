@@ -9,6 +9,7 @@ use miroir_sim::oracle::linearizable::{self, Judgement, ModelKind};
 use miroir_sim::time::{Nanos, in_seconds};
 use miroir_sim::verdict::Verdict;
 use miroir_sim::{ProcessId, sometimes};
+use miroir_store::config::Form;
 use miroir_store::engine::Engine;
 use miroir_store::env::Peer;
 use miroir_store::id::{NodeId, ShardId};
@@ -57,15 +58,32 @@ fn violation(oracle: &'static str, cause: String) -> Finding {
     Finding::new(Verdict::Violation, oracle, cause)
 }
 
-/// Whether the commit of Activate opened the window: the configuration before it was still joint.
+/// Whether the window opened by the very commit of Activate.
 fn opened_at_activate(window: &Window, books: &Books) -> bool {
-    books.journeys.values().any(|journey| {
-        journey.shard == window.shard
-            && journey
-                .stages
-                .iter()
-                .any(|(at, stage)| *stage == miroir_store::migration::Stage::Cleanup && *at == window.opened_at)
-    })
+    let commits =
+        books.config_log.iter().filter(|(at, config)| *at == window.opened_at && config.shard.0 == window.shard);
+    let mut commits = commits.map(|(_, config)| config);
+    commits.any(|config| config.form == Form::Stable)
+}
+
+/// Whether the window opened because of a skipped delta pass: at Activate, or after it by the late acknowledgement of
+/// a write that old replicas took before Activate. Both happen while the cleanup gate is unmet.
+fn opened_by_skipping(window: &Window, books: &Books) -> bool {
+    let of_shard = books.config_log.iter().filter(|(_, config)| config.shard.0 == window.shard);
+    let current = of_shard.take_while(|(at, _)| *at <= window.opened_at).last();
+    current.is_some_and(|(_, config)| config.gate_unmet())
+}
+
+/// Whether it ended as it may: repaired by anti-entropy, replaced by a newer write, or the write that was missed came
+/// late after all.
+fn ended_well(window: &Window) -> bool {
+    match window.kind {
+        Kind::Superseded => true,
+        Kind::Transient => {
+            window.closed_by.as_ref().is_some_and(|by| by.contains("anti-entropy") || by.contains("a write is durable"))
+        }
+        Kind::Permanent => false,
+    }
 }
 
 fn judge_durability(scenario: &Scenario, windows: &[Window], books: &Books, findings: &mut Vec<Finding>) {
@@ -90,11 +108,7 @@ fn judge_durability(scenario: &Scenario, windows: &[Window], books: &Books, find
     let wrong = |window: &&Window| match scenario.windows {
         Windows::None => true,
         Windows::Any => false,
-        Windows::UntilRepair => {
-            let repaired = window.closed_by.as_ref().is_some_and(|by| by.contains("anti-entropy"));
-            let ended_well = window.kind == Kind::Superseded || (window.kind == Kind::Transient && repaired);
-            !opened_at_activate(window, books) || !ended_well
-        }
+        Windows::UntilRepair => !opened_by_skipping(window, books) || !ended_well(window),
     };
     for window in windows.iter().filter(wrong).take(SHOWN) {
         findings.push(violation("durable", window.to_string()));

@@ -218,9 +218,6 @@ impl Router {
         match shard.and_then(|shard| self.configs.get(&shard)) {
             Some(config) => {
                 operation.restart(config.epoch);
-                if mutant!("M26") && operation.is_writing() {
-                    operation.phase = Phase::Counter { greatest: 0 };
-                }
                 self.ask(id);
             }
             None => {
@@ -259,7 +256,6 @@ impl Router {
             return;
         };
         let counts = operation.attempt == token.attempt && operation.epoch == epoch;
-        let counts = counts || (mutant!("M13") && operation.phase != Phase::Locate);
         if !counts || operation.has_answered(node) {
             return;
         }

@@ -75,7 +75,9 @@ impl Operation {
         let changed = self.epoch != epoch;
         self.epoch = epoch;
         self.attempt += 1;
-        self.answered.clear();
+        if !mutant!("M13") {
+            self.answered.clear();
+        }
         self.phase = match (&self.request, &self.phase) {
             (Request::Get { .. }, Phase::WriteBack { .. }) if !changed => self.phase.clone(),
             (Request::Get { .. }, _) => {
@@ -84,8 +86,8 @@ impl Operation {
                 Phase::Read
             }
             (_, _) => match self.chosen {
-                Some((version, chosen_at)) => Phase::Write { version, chosen_at },
-                None => Phase::Counter { greatest: 0 },
+                Some((version, chosen_at)) if !(changed && mutant!("M26")) => Phase::Write { version, chosen_at },
+                _ => Phase::Counter { greatest: 0 },
             },
         };
     }
@@ -93,6 +95,7 @@ impl Operation {
     /// Fixes the one version of this put or delete. A second choice would make one operation two.
     pub(super) fn choose(&mut self, version: Version) {
         assert!(self.chosen.is_none() || mutant!("M26"), "one operation, one version");
+        self.answered.clear();
         self.chosen = Some((version, self.epoch));
     }
 
@@ -153,6 +156,7 @@ impl Operation {
         if self.seen.iter().all(|seen| *seen == version) {
             return true;
         }
+        self.answered.clear();
         self.phase = Phase::WriteBack { version, chosen_at: self.epoch };
         false
     }
