@@ -43,7 +43,7 @@ impl Catalog {
         let output = worker.scenarios()?;
         match output.ended {
             Ended::Exit(ExitCode::AsExpected) => {}
-            Ended::Exit(exit) => return Err(Failure { exit, line: output.stderr.trim_end().to_owned() }),
+            Ended::Exit(exit) => return Err(Failure::of_worker(exit, &output.stderr)),
             ended => return Err(Failure::internal(format!("listing the scenarios, the worker {ended}"))),
         }
         Catalog::read(&output.stdout)

@@ -32,6 +32,12 @@ impl Failure {
         Failure { exit: ExitCode::Internal, line: line.into() }
     }
 
+    /// What a worker printed as it ended with `exit`, to be said again.
+    pub fn of_worker(exit: ExitCode, stderr: &str) -> Failure {
+        let line = stderr.trim_end();
+        Failure { exit, line: line.strip_prefix("error: ").unwrap_or(line).to_owned() }
+    }
+
     /// A child has printed its own reason; only its code is left to pass on.
     pub fn already_said(exit: ExitCode) -> Failure {
         Failure { exit, line: String::new() }

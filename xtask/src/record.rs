@@ -25,7 +25,7 @@ impl Recorded {
         let crashed = |fingerprint: &str, detail: &str| Recorded::crashed(scenario, seed, fingerprint, detail, wall_ms);
         let exit = match &output.ended {
             Ended::Exit(exit @ (ExitCode::AsExpected | ExitCode::Finding)) => exit,
-            Ended::Exit(exit) => return Err(Failure { exit: *exit, line: output.stderr.trim_end().to_owned() }),
+            Ended::Exit(exit) => return Err(Failure::of_worker(*exit, &output.stderr)),
             ended => return Ok(crashed(&ended.to_string(), &output.stderr)),
         };
         let Some(line) = output.only_line() else {

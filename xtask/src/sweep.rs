@@ -230,7 +230,7 @@ fn check_alarm(worker: &Worker, catalog: &Catalog, limit: Duration) -> Result<Op
         Ended::Exit(ExitCode::AsExpected) => {
             Ok(Some(format!("the canary passed with seed {CANARY_SEED}: its planted bug was not found")))
         }
-        Ended::Exit(exit) => Err(Failure { exit, line: output.stderr.trim_end().to_owned() }),
+        Ended::Exit(exit) => Err(Failure::of_worker(exit, &output.stderr)),
         ended => Ok(Some(format!("the canary {ended}"))),
     }
 }

@@ -185,6 +185,7 @@ fn sweeps_that_cannot_start_say_why() {
         ("empty", "sweep --seeds 5..5", 4, "5..5 has no seed"),
         ("no-match", "sweep dump/* --seeds 0..1", 4, "no scenario matches `dump/*`"),
         ("sweep-unknown", "sweep cutover/swamr --seeds 0..1", 2, "did you mean `cutover/swarm`?"),
+        ("count-nothing", "sweep --count 0", 4, "has no seed"),
         ("sweep-set", "sweep --seeds 0..9 --set nothing=1 --json", 2, "there is no key `nothing`"),
         ("sweep-range", "sweep --seeds 9..1", 2, "runs backwards"),
         ("later", "replay x", 2, "`replay` is not part of this version; available: sim, scenarios, sweep, test, ci"),

@@ -48,7 +48,7 @@ case $scenario in
   fake/silent) exit 0 ;;
   fake/internal) echo 'built without the cfg of the simulator' >&2; exit 70 ;;
   canary) verdict=${FAKE_CANARY:-violation} ;;
-  *) echo "there is no scenario \`$scenario\`; did you mean \`cutover/swarm\`?" >&2; exit 2 ;;
+  *) echo "error: there is no scenario \`$scenario\`; did you mean \`cutover/swarm\`?" >&2; exit 2 ;;
 esac
 [ -z "$mutant" ] || verdict=violation
 [ $verdict = pass ] || fingerprint='"planted"'

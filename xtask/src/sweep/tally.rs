@@ -99,7 +99,8 @@ impl Tally {
         }
         if record.verdict != Verdict::Pass {
             let reason = finished.run.reason().to_owned();
-            self.failing.push(Failing { seed: record.seed, verdict: record.verdict, reason });
+            let at = self.failing.partition_point(|failing| failing.seed < record.seed);
+            self.failing.insert(at, Failing { seed: record.seed, verdict: record.verdict, reason });
         }
     }
 
@@ -125,7 +126,7 @@ impl Tally {
         self.marks.iter().map(|(mark, reached)| (mark.as_str(), *reached))
     }
 
-    /// In the order in which the runs ended.
+    /// In the order of their seeds.
     pub fn failing(&self) -> &[Failing] {
         &self.failing
     }
