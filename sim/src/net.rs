@@ -107,7 +107,8 @@ struct State {
 struct Port {
     /// The life that may send and receive; none while down.
     alive: Option<u32>,
-    inbox: VecDeque<(ProcessId, Vec<u8>)>,
+    /// Sender, number and bytes of each frame that waits.
+    inbox: VecDeque<(ProcessId, u64, Vec<u8>)>,
     receiver: Option<Waker>,
     /// No fault touches its links.
     trusted: bool,
@@ -280,8 +281,8 @@ impl Fabric {
         };
         drop(receiver);
         let at = self.0.timers.now();
-        for (from, frame) in inbox {
-            self.dropped(at, from, process, None, &frame, Why::Down);
+        for (from, id, frame) in inbox {
+            self.dropped(at, from, process, id, &frame, Why::Down);
         }
     }
 
@@ -335,11 +336,11 @@ impl Fabric {
         };
         if let Some(why) = why {
             drop(state);
-            return self.dropped(now, from, to, Some(id), &frame, why);
+            return self.dropped(now, from, to, id, &frame, why);
         }
         self.0.trace.record_frame(now, Event::Deliver { from, to, id }, &frame);
         let port = state.port(to);
-        port.inbox.push_back((from, frame));
+        port.inbox.push_back((from, id, frame));
         let receiver = port.receiver.take();
         drop(state);
         if let Some(receiver) = receiver {
@@ -360,7 +361,7 @@ impl Fabric {
         let event = Event::Send { from, to, id, len: frame.len() as u32, hash: xxh3_64(&frame) };
         self.0.trace.record_frame(now, event, &frame);
         if !alive {
-            return self.dropped(now, from, to, Some(id), &frame, Why::Stale);
+            return self.dropped(now, from, to, id, &frame, Why::Stale);
         }
         let (fate, cut, cuts_ever) = self.with_link(from, to, |link, default| {
             let fate = if trusted {
@@ -371,8 +372,8 @@ impl Fabric {
             (fate, link.cuts > 0 && !trusted, link.cuts_ever)
         });
         match fate {
-            _ if cut => self.dropped(now, from, to, Some(id), &frame, Why::Cut),
-            Fate::Lost => self.dropped(now, from, to, Some(id), &frame, Why::Loss),
+            _ if cut => self.dropped(now, from, to, id, &frame, Why::Cut),
+            Fate::Lost => self.dropped(now, from, to, id, &frame, Why::Loss),
             Fate::Arrives { at, twice_at } => {
                 let mut state = self.state();
                 if let Some(deadline) = twice_at {
@@ -386,10 +387,9 @@ impl Fabric {
         }
     }
 
-    /// `id` is none for a frame that had been delivered already and was lost with the inbox.
-    fn dropped(&self, at: Nanos, from: ProcessId, to: ProcessId, id: Option<u64>, frame: &[u8], why: Why) {
+    fn dropped(&self, at: Nanos, from: ProcessId, to: ProcessId, id: u64, frame: &[u8], why: Why) {
         let text = why.text(&self.names().name(to));
-        self.0.trace.record_frame(at, Event::Drop { from, to, id: id.unwrap_or(u64::MAX), why: text }, frame);
+        self.0.trace.record_frame(at, Event::Drop { from, to, id, why: text }, frame);
         *self.state().counts.entry(why.name()).or_default() += 1;
         // Outside the lock while it runs: the observer may use the fabric.
         let observer = lock(&self.0.on_drop).take();
@@ -467,7 +467,7 @@ impl Future for Recv {
                 return Poll::Pending; // the owner is dead and about to be dropped
             }
             if !port.inbox.is_empty() {
-                return Poll::Ready(std::mem::take(&mut port.inbox).into());
+                return Poll::Ready(port.inbox.drain(..).map(|(from, _, frame)| (from, frame)).collect());
             }
             port.receiver.replace(context.waker().clone())
         };
