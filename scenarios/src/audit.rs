@@ -36,6 +36,8 @@ struct Shared {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Journey {
     pub shard: u32,
+    /// Whether an operator's start was accepted.
+    pub started: bool,
     /// Every stage it entered, and when.
     pub stages: Vec<(Nanos, Stage)>,
     /// Why its attempts were aborted.
@@ -188,6 +190,11 @@ impl Audit {
         self.books().refusals.push((at, code.to_owned(), text.to_owned()));
     }
 
+    /// The coordinator accepted the start of a migration.
+    pub fn started(&self, id: MigrationId) {
+        self.books().journeys.entry(id).or_default().started = true;
+    }
+
     pub fn stage(&self, id: MigrationId) -> Option<Stage> {
         self.books().journeys.get(&id).and_then(|journey| journey.stages.last()).map(|(_, stage)| *stage)
     }
@@ -197,7 +204,7 @@ impl Audit {
         self.books().journeys.values().all(|journey| match journey.stages.last() {
             Some((_, Stage::Done)) => true,
             Some((_, Stage::Aborted)) => journey.reasons.last().is_some_and(|reason| !is_passing(reason)),
-            Some((_, Stage::Planned)) => journey.stages.len() == 1,
+            Some((_, Stage::Planned)) => !journey.started,
             _ => false,
         })
     }

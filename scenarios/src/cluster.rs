@@ -201,7 +201,9 @@ impl Cluster {
 
     /// Starts the plan's `n`th migration.
     pub async fn start_migration(&self, n: usize) -> Result<(), Refusal> {
-        self.accepted(Command::Start { id: self.id(n) }).await
+        self.accepted(Command::Start { id: self.id(n) }).await?;
+        self.audit.started(self.id(n));
+        Ok(())
     }
 
     /// Plans and starts it.

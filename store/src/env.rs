@@ -37,7 +37,8 @@ pub trait Dice: Send + Sync {
 
 /// A directory of files on one disk.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
-    /// Opens the file, creating it empty if it is not there.
+    /// Opens the file, creating it empty if it is not there. A new file's name is durable once its first `sync` has
+    /// returned.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
     /// Removes the file if it is there. Durable when it returns.
     fn remove(&self, name: &str) -> io::Result<()>;

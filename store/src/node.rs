@@ -96,8 +96,16 @@ impl Node {
         &self.engine
     }
 
-    /// Stages what the message asks for. An error means the disk failed and the node must stop.
+    /// Stages what the message asks for. An error means the disk failed and the node must stop. A copy in which rot
+    /// shows up falls silent, and so does the answer; the others go on.
     pub fn receive(&mut self, now: Nanos, from: Peer, message: Message) -> Result<(), EngineError> {
+        match self.dispatch(now, from, message) {
+            Err(EngineError::Damaged { shard, .. }) => self.engine.mark_damaged(shard),
+            result => result,
+        }
+    }
+
+    fn dispatch(&mut self, now: Nanos, from: Peer, message: Message) -> Result<(), EngineError> {
         match message {
             Message::Batch { shard, epoch, ops } => self.batch(now, from, shard, epoch, ops),
             Message::GetConfigs => {
@@ -146,7 +154,18 @@ impl Node {
             return Ok(());
         }
         let node = self.id;
-        for effect in self.engine.commit()? {
+        let effects = match self.engine.commit() {
+            // Nothing of it was done, so nothing is answered; reads go on, and writes do when there is room again.
+            Err(error @ EngineError::Full(_)) => {
+                tracing::warn!(%node, %error, "writes are turned away");
+                self.answers.clear();
+                self.repaired.clear();
+                self.copied.clear();
+                return Ok(());
+            }
+            result => result?,
+        };
+        for effect in effects {
             env.probe.on(match effect {
                 Effect::Applied { shard, key, version } => {
                     let shipped = self.repaired.remove(&(shard, key.clone(), version));
@@ -245,14 +264,8 @@ impl Node {
         }
         let mut answers = Vec::with_capacity(ops.len());
         for (token, op) in ops {
-            match self.operate(shard, op) {
-                Ok(Some(answer)) => answers.push((token, answer)),
-                Ok(None) => {}
-                Err(EngineError::Damaged { .. }) => {
-                    self.engine.mark_damaged(shard)?;
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
+            if let Some(answer) = self.operate(shard, op)? {
+                answers.push((token, answer));
             }
         }
         self.answer(from, Message::Answers { shard, epoch, answers });
