@@ -59,14 +59,20 @@ async fn drive(mut node: Node, env: &Env) -> EngineError {
             }
         }
         if mutant!("M29") {
-            node.send_answers(env);
+            send_answers(&mut node, env);
             env.disk.settled().await;
         }
         if let Err(error) = node.commit(env) {
             return error;
         }
         env.disk.settled().await;
-        node.send_answers(env);
+        send_answers(&mut node, env);
+    }
+}
+
+fn send_answers(node: &mut Node, env: &Env) {
+    for (to, message) in node.drain_answers() {
+        env.net.send(to, encode(&message));
     }
 }
 
@@ -185,10 +191,9 @@ impl Node {
         Ok(())
     }
 
-    fn send_answers(&mut self, env: &Env) {
-        for (to, message) in self.answers.drain(..) {
-            env.net.send(to, encode(&message));
-        }
+    /// The answers that may be sent now that everything they speak of is durable.
+    pub fn drain_answers(&mut self) -> Vec<(Peer, Message)> {
+        std::mem::take(&mut self.answers)
     }
 
     fn answer(&mut self, to: Peer, message: Message) {

@@ -318,7 +318,7 @@ impl State {
                 }
                 (Some(miss), _) => format!("{name} missed it: {}", miss.why),
                 (None, Some((at, why))) if *at >= acked.at => format!("{name} lost its copy: {why}"),
-                (None, _) => format!("{name} was never sent it"),
+                (None, _) => format!("{name} was never sent it, or lost it before it was durable"),
             }
         });
         reasons.collect::<Vec<_>>().join("; ")
