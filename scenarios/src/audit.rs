@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use miroir_sim::net::Dropped;
-use miroir_sim::oracle::durable::{Auditor, DocId, How, Vanished};
+use miroir_sim::oracle::durable::{Auditor, How, Vanished};
 use miroir_sim::oracle::progress::{Access, Progress};
 use miroir_sim::{ProcessId, World, sometimes};
 use miroir_store::config::{Form, ShardConfig};
@@ -44,6 +44,9 @@ pub struct Journey {
     pub reasons: Vec<String>,
 }
 
+/// A page became durable at this time, and with it everything up to this key (`None`: to the end).
+type Paged = (Nanos, Option<Key>);
+
 /// What the store said about itself, beyond loss windows.
 #[derive(Clone, Debug, Default)]
 pub struct Books {
@@ -58,7 +61,7 @@ pub struct Books {
     pub delta_shipped: u64,
     pub copied_documents: u64,
     pub repaired_documents: u64,
-    copied: BTreeMap<(NodeId, ShardId), Vec<(Nanos, Option<Key>)>>,
+    copied: BTreeMap<(NodeId, ShardId), Vec<Paged>>,
     missed: BTreeMap<(NodeId, Key), (Version, Nanos)>,
     /// What nodes held durably and did not find on their disks any more.
     pub vanished: Vec<(Nanos, Vanished)>,
@@ -263,11 +266,11 @@ impl Audit {
         let books = &mut *books;
         match event {
             Event::Opened { node, copies } => {
-                let mut found: BTreeMap<u32, Vec<(DocId, (u64, u128))>> = BTreeMap::new();
+                let mut found = BTreeMap::new();
                 for Copy { shard, installed, documents } in copies {
                     books.installed.extend(installed.map(|epoch| ((shard, node), epoch)));
                     let entries = documents.into_iter().map(|(key, version)| (auditor.intern(key.id()), pair(version)));
-                    found.insert(shard.0, entries.collect());
+                    found.insert(shard.0, entries.collect::<Vec<_>>());
                 }
                 for shard in 0..self.0.shard_count {
                     let entries = found.remove(&shard).unwrap_or_default();

@@ -1,8 +1,13 @@
 //! Finds the name somebody probably meant.
 
-/// The candidate with the smallest edit distance to `name` (Wagner and Fischer, 1974). Panics if there is none.
+/// The candidate with the smallest edit distance to `name` (Wagner and Fischer, 1974), as a whole or behind its last
+/// slash. Panics if there is none.
 pub fn nearest<'a>(name: &str, candidates: &[&'a str]) -> &'a str {
-    candidates.iter().copied().min_by_key(|candidate| distance(name, candidate)).expect("there are candidates")
+    let far = |candidate: &&str| {
+        let last = candidate.rsplit('/').next().unwrap_or(candidate);
+        distance(name, candidate).min(distance(name, last))
+    };
+    candidates.iter().copied().min_by_key(far).expect("there are candidates")
 }
 
 fn distance(a: &str, b: &str) -> usize {

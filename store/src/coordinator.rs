@@ -192,10 +192,8 @@ impl Coordinator {
                 let configs = self.configs.values().map(|config| config.value.clone()).collect();
                 self.send(from, Message::Configs { configs });
             }
-            Message::Repaired { request, node, ref end, .. } if self.is_page(request.job) => {
-                if let Some(end) = end {
-                    self.page_confirmed(request, node, end);
-                }
+            Message::Repaired { request, node, end: Some(end), .. } if self.is_page(request.job) => {
+                self.page_confirmed(request, node, &end);
             }
             Message::Digests { request, .. } | Message::Listing { request, .. } | Message::Repaired { request, .. } => {
                 if let Some(job) = self.jobs.get_mut(&request.job) {

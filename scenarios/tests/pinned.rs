@@ -1,0 +1,67 @@
+//! One pinned seed of every scenario: its plan and its verdict, as snapshots. A change here says that the same seed now
+//! means another run.
+#![cfg(madsim)]
+
+use miroir_scenarios::catalog::{self, SCENARIOS};
+use miroir_scenarios::plan::Profile;
+use miroir_scenarios::{canary, run};
+use miroir_sim::Seed;
+use miroir_sim::trace::{Mode, Trace};
+
+const PINNED: Seed = Seed(42);
+
+#[test]
+fn plan_and_verdict_of_the_pinned_seed() {
+    miroir_sim::coverage::init();
+    for scenario in SCENARIOS {
+        let plan = catalog::draw(scenario, PINNED, Profile::Usual, &[]).expect("a drawn plan is a good plan");
+        let mutant = (scenario.id == canary::SCENARIO.id).then_some(canary::MUTANT);
+        let outcome = run::run(scenario, &plan, mutant, Trace::new(Mode::Off));
+        let record = &outcome.record;
+        let verdict = serde_json::json!({
+            "verdict": record.verdict,
+            "acked": record.acked,
+            "rejected": record.rejected,
+            "unknown": record.unknown,
+            "windows": record.windows,
+            "refusals": record.refusals,
+            "migrations": record.migrations,
+            "marks": record.marks,
+        });
+        let verdict = serde_json::to_string_pretty(&verdict).expect("plain data");
+        let name = scenario.id.replace('/', "__");
+        insta::assert_snapshot!(name, format!("{}\n{verdict}\n", plan.to_toml()));
+    }
+}
+
+#[test]
+fn a_plan_survives_its_file() {
+    for scenario in SCENARIOS {
+        for seed in 0..20 {
+            let plan = catalog::draw(scenario, Seed(seed), Profile::Storm, &[]).expect("a drawn plan is a good plan");
+            let text = plan.to_toml();
+            let read = miroir_scenarios::plan::Plan::from_toml(&text).expect(&text);
+            assert_eq!(read, plan);
+        }
+    }
+}
+
+#[test]
+fn bad_plans_are_refused_by_field() {
+    let scenario = catalog::find("cutover/swarm").expect("it exists");
+    let good = catalog::draw(scenario, PINNED, Profile::Calm, &[]).expect("a drawn plan is a good plan").to_toml();
+    let refused = |from: &str, to: &str| {
+        let text = good.replacen(from, to, 1);
+        assert_ne!(text, good, "{from} is in the plan");
+        miroir_scenarios::plan::Plan::from_toml(&text).expect_err(to)
+    };
+    assert!(refused("reads = \"3/10\"", "reads = \"3/2\"").contains("3/2"));
+    assert!(refused("clients = 8", "clients = 0").contains("workload.clients = 0: allowed are 1 to 1000"));
+    assert!(refused("clients = 8", "klients = 8").contains("klients"));
+    let error =
+        catalog::draw(scenario, PINNED, Profile::Calm, &["replication=2".to_owned()]).expect_err("no such thing");
+    assert_eq!(error, "`--set replication`: replication is 1 or 3; allowed: 1|3");
+    let error =
+        catalog::draw(scenario, PINNED, Profile::Calm, &["netwrk.loss=1/2".to_owned()]).expect_err("no such key");
+    assert!(error.contains("did you mean `network.loss`?"), "{error}");
+}
