@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use miroir_sim::disk::SimDisk;
 use miroir_sim::history::History;
-use miroir_sim::time::MILLIS;
+use miroir_sim::time::{MICROS, MILLIS};
 use miroir_sim::{Incarnation, ProcessId, World};
 use miroir_store::config::Cutover;
 use miroir_store::coordinator::gate::AntiEntropy;
@@ -179,6 +179,10 @@ impl Cluster {
 
     /// Waits until the clients have ended so many operations.
     pub async fn until_operations(&self, count: u32) {
+        // A scripted plan knows when that was.
+        if let Some(scripted) = self.plan.migrations.iter().find(|it| it.after_operations == count && it.after_us > 0) {
+            return self.world.sleep_until(scripted.after_us * MICROS).await;
+        }
         self.until(self.plan.timing.chaos_ms * MILLIS, |it| it.load.ended() >= u64::from(count)).await;
     }
 

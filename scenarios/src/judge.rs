@@ -1,5 +1,7 @@
 //! What the oracles say about a run.
 
+pub mod kind;
+
 use std::collections::BTreeMap;
 
 use miroir_sim::history::{Op, Operation};
@@ -27,13 +29,30 @@ pub struct Finding {
     pub verdict: Verdict,
     /// Which oracle says so.
     pub oracle: &'static str,
-    /// What happened, in words. Equal up to numbers for equal failures.
+    /// What happened, in words.
     pub cause: String,
+    /// What kind of thing happened: equal for equal failures, whatever documents, nodes and times. Its hash is the
+    /// fingerprint.
+    pub kind: String,
+    /// When it went wrong, if that is an instant.
+    pub at: Option<Nanos>,
 }
 
 impl Finding {
     pub fn new(verdict: Verdict, oracle: &'static str, cause: String) -> Finding {
-        Finding { verdict, oracle, cause }
+        let kind = cause.clone();
+        Finding { verdict, oracle, cause, kind, at: None }
+    }
+
+    /// Gives it a kind of its own, where the words of the cause vary from run to run.
+    pub fn of_kind(mut self, kind: impl Into<String>) -> Finding {
+        self.kind = kind.into();
+        self
+    }
+
+    fn at(mut self, at: Nanos) -> Finding {
+        self.at = Some(at);
+        self
     }
 }
 
@@ -48,7 +67,8 @@ pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> S
     let totals = it.history.totals();
     let history = it.history.take();
     judge_durability(scenario, &windows, &books, &mut findings);
-    let documents_searched = judge_history(&history, &windows, &mut findings);
+    let lost = windows.iter().map(|window| (window.doc.as_str(), window.opened_at, window.closed_at));
+    let documents_searched = judge_history(&history, lost, &mut findings);
     judge_copies(scenario, it, &books, &mut findings);
     let unavailable = it.audit.progress().unavailable(now);
     Seen { findings, windows, books, history, totals, unavailable, documents_searched }
@@ -86,6 +106,15 @@ fn ended_well(window: &Window) -> bool {
     }
 }
 
+/// Whether the scenario says that such windows open.
+pub fn is_declared(scenario: &Scenario, window: &Window, books: &Books) -> bool {
+    match scenario.windows {
+        Windows::None => false,
+        Windows::Any => true,
+        Windows::UntilRepair => opened_by_skipping(window, books) && ended_well(window),
+    }
+}
+
 fn judge_durability(scenario: &Scenario, windows: &[Window], books: &Books, findings: &mut Vec<Finding>) {
     for (at, vanished) in books.vanished.iter().take(SHOWN) {
         let text = format!(
@@ -96,7 +125,7 @@ fn judge_durability(scenario: &Scenario, windows: &[Window], books: &Books, find
             in_seconds(*at),
             vanished.has.map(|version| version.0),
         );
-        findings.push(violation("durable", text));
+        findings.push(violation("durable", text).of_kind("a durable document vanished from a disk").at(*at));
     }
     for window in windows {
         let at_activate = opened_at_activate(window, books);
@@ -105,23 +134,22 @@ fn judge_durability(scenario: &Scenario, windows: &[Window], books: &Books, find
         sometimes!(by_repair, "anti-entropy closed a loss window");
         sometimes!(window.kind == Kind::Permanent, "an acked write was lost for good");
     }
-    let wrong = |window: &&Window| match scenario.windows {
-        Windows::None => true,
-        Windows::Any => false,
-        Windows::UntilRepair => !opened_by_skipping(window, books) || !ended_well(window),
-    };
-    for window in windows.iter().filter(wrong).take(SHOWN) {
-        findings.push(violation("durable", window.to_string()));
+    for window in windows.iter().filter(|window| !is_declared(scenario, window, books)).take(SHOWN) {
+        findings.push(violation("durable", window.to_string()).of_kind(kind::of_window(window)).at(window.opened_at));
     }
 }
 
 /// Linearizability of each document, but for reads that overlap a loss window of it. Declared windows are excepted;
-/// undeclared ones are findings of their own already.
-fn judge_history(history: &[Operation], windows: &[Window], findings: &mut Vec<Finding>) -> u64 {
+/// undeclared ones are findings of their own already. `windows`: documents, and from when to when they could be missed.
+/// Returns how many documents had to be searched.
+pub fn judge_history<'a>(
+    history: &[Operation],
+    windows: impl Iterator<Item = (&'a str, Nanos, Option<Nanos>)>,
+    findings: &mut Vec<Finding>,
+) -> u64 {
     let mut lost: BTreeMap<&str, Vec<(Nanos, Nanos)>> = BTreeMap::new();
-    for window in windows {
-        let span = (window.opened_at, window.closed_at.unwrap_or(Nanos::MAX));
-        lost.entry(&window.doc).or_default().push(span);
+    for (doc, opened_at, closed_at) in windows {
+        lost.entry(doc).or_default().push((opened_at, closed_at.unwrap_or(Nanos::MAX)));
     }
     let excepted = |operation: &Operation| {
         let Some(spans) = lost.get(&*operation.key) else { return false };
@@ -133,10 +161,13 @@ fn judge_history(history: &[Operation], windows: &[Window], findings: &mut Vec<F
         .expect("clients read, write and delete, which the model admits");
     match report.judgement {
         Judgement::Linearizable => {}
-        Judgement::Violation(violated) => findings.push(violation("linearizable", violated.to_string())),
+        Judgement::Violation(violated) => {
+            let finding = violation("linearizable", violated.to_string());
+            findings.push(finding.of_kind(kind::of_stuck(&violated.stuck)).at(violated.stuck.call));
+        }
         Judgement::Undecided { key, states } => {
             let text = format!("{key} is undecided after {states} states");
-            findings.push(Finding::new(Verdict::Stalled, "linearizable", text));
+            findings.push(Finding::new(Verdict::Stalled, "linearizable", text).of_kind("undecided"));
         }
     }
     (report.keys - report.by_versions) as u64
@@ -153,7 +184,8 @@ fn judge_copies(scenario: &Scenario, it: &Cluster, books: &Books, findings: &mut
         match Engine::open(Arc::new(disk), engine_options(), 0) {
             Ok(engine) => engines.push((process(*node), engine)),
             Err(error) => {
-                findings.push(violation("converged", format!("the disk of {node} cannot be opened: {error}")))
+                let text = format!("the disk of {node} cannot be opened: {error}");
+                findings.push(violation("converged", text).of_kind("a disk cannot be opened"))
             }
         }
     }
@@ -165,7 +197,10 @@ fn judge_copies(scenario: &Scenario, it: &Cluster, books: &Books, findings: &mut
                 Ok(Some(copy)) => copies.push(copy),
                 Ok(None) if replicas.contains(holder) => copies.push(empty(*holder)),
                 Ok(None) => {}
-                Err(error) => findings.push(violation("converged", format!("{shard}: {error}"))),
+                Err(error) => {
+                    let text = format!("{shard}: {error}");
+                    findings.push(violation("converged", text).of_kind("a copy cannot be read"));
+                }
             }
         }
         let mut differences = converged::compare(&names, &replicas, &copies, SHOWN);
@@ -173,7 +208,9 @@ fn judge_copies(scenario: &Scenario, it: &Cluster, books: &Books, findings: &mut
             // Without anti-entropy a minority may stay behind for ever; everything else still has to be right.
             differences.retain(|difference| !matches!(difference, converged::Difference::Entry { .. }));
         }
-        findings.extend(differences.into_iter().map(|it| violation("converged", format!("shard {shard}: {it}"))));
+        findings.extend(differences.iter().map(|difference| {
+            violation("converged", format!("shard {shard}: {difference}")).of_kind(kind::of_difference(difference))
+        }));
     }
 }
 

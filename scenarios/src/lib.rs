@@ -7,6 +7,7 @@
 pub mod catalog;
 pub mod nearest;
 pub mod plan;
+pub mod script;
 pub mod settings;
 
 #[cfg(madsim)]

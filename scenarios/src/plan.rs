@@ -6,11 +6,13 @@
 
 use miroir_sim::fault::{Intensity, draw_faults};
 use miroir_sim::plan::{LinkPlan, SimPlan};
-use miroir_sim::time::MILLIS;
+use miroir_sim::time::{MILLIS, Nanos, SECONDS};
 use miroir_sim::{Dice, Random, Ratio, Seed};
 use miroir_store::id::{NodeId, ShardId};
 use miroir_store::placement::place;
 use serde::{Deserialize, Serialize};
+
+use crate::script::Scripted;
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +85,12 @@ pub struct WorkloadPlan {
     pub value_bytes: u32,
     /// A client gives an operation up after this long.
     pub give_up_ms: u64,
+    /// The load ends with the planned operations, and does not go on until the migrations have ended.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub exact: bool,
+    /// Exactly these operations, at these times, instead of drawn ones; nothing else is written, also not before.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub script: Vec<Scripted>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +104,12 @@ pub struct TimingPlan {
     pub chaos_ms: u64,
     /// How long a healed cluster may take until its migrations have ended and its replicas are equal.
     pub settle_ms: u64,
+    /// Faults may happen from this time on, and not as soon as every document is written.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub chaos_from_us: u64,
+    /// The run fails if it takes more simulated time than this; 0: two minutes more than chaos and settling may take.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limit_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +122,13 @@ pub struct MigrationPlan {
     pub skip_delta: bool,
     /// Starts when the clients have ended this many operations.
     pub after_operations: u32,
+    /// Starts at this time instead, if it is not 0.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub after_us: u64,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What has to be known before anything else is drawn; what is `None` is drawn.
@@ -150,6 +171,8 @@ impl Plan {
                 pipelined: Ratio::of(1, 5),
                 value_bytes: shape.range(16..=160) as u32,
                 give_up_ms: 1_000,
+                exact: false,
+                script: Vec::new(),
             },
             timing: TimingPlan {
                 page_documents: shape.range(6..=12) as u32,
@@ -158,6 +181,8 @@ impl Plan {
                 joint_timeout_ms: 2_500,
                 chaos_ms: 6_000,
                 settle_ms: 30_000,
+                chaos_from_us: 0,
+                limit_ms: 0,
             },
             migrations: Vec::new(),
             sim: SimPlan::default(),
@@ -169,6 +194,14 @@ impl Plan {
 
     pub fn seed(&self) -> Seed {
         self.seed.parse().expect("a checked plan has a seed")
+    }
+
+    /// The run fails if it takes more simulated time than this.
+    pub fn limit(&self) -> Nanos {
+        match self.timing.limit_ms {
+            0 => (self.timing.chaos_ms + self.timing.settle_ms) * MILLIS + 120 * SECONDS,
+            limit_ms => limit_ms * MILLIS,
+        }
     }
 
     pub fn node_names(&self) -> Vec<String> {
@@ -214,7 +247,7 @@ impl Plan {
             target[(first + n) % placed.len()] = joiner;
         }
         let after_operations = self.workload.operations / 10;
-        self.migrations = vec![MigrationPlan { shard: 0, target, skip_delta: false, after_operations }];
+        self.migrations = vec![MigrationPlan { shard: 0, target, skip_delta: false, after_operations, after_us: 0 }];
     }
 
     /// Latencies, loss and faults of the profile, and the lossy links to the joining nodes.
@@ -318,6 +351,11 @@ impl Plan {
             for node in &migration.target {
                 in_range(&field("target"), u64::from(*node), 1, u64::from(cluster.nodes))?;
             }
+        }
+        for (n, scripted) in workload.script.iter().enumerate() {
+            let field = |name: &str| format!("workload.script[{n}]: {name}");
+            in_range(&field("client"), u64::from(scripted.client), 1, u64::from(workload.clients))?;
+            in_range(&field("document"), scripted.document, 0, u64::from(workload.documents) - 1)?;
         }
         let end = self.timing.chaos_ms * MILLIS;
         self.sim.check(&self.process_names(), end).map_err(|error| error.to_string())

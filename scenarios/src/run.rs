@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use miroir_sim::history::{Operation, Totals};
 use miroir_sim::oracle::durable::{self, Window};
 use miroir_sim::record::{Migrations, Record, Unavailable};
-use miroir_sim::time::{MILLIS, Nanos, SECONDS};
+use miroir_sim::time::{MICROS, MILLIS, Nanos, SECONDS};
 use miroir_sim::trace::Trace;
 use miroir_sim::verdict::{Verdict, fingerprint};
 use miroir_sim::world::{Ended, Failure, Setup, World};
@@ -51,8 +51,7 @@ pub struct Seen {
 /// Runs the plan. `mutant` activates a planted bug.
 pub fn run(scenario: &'static Scenario, plan: &Plan, mutant: Option<&str>, trace: Trace) -> Outcome {
     let seed = plan.seed();
-    let phases = plan.timing.chaos_ms + plan.timing.settle_ms;
-    let setup = Setup { seed, plan: plan.sim.clone(), trace: trace.clone(), limit: phases * MILLIS + 120 * SECONDS };
+    let setup = Setup { seed, plan: plan.sim.clone(), trace: trace.clone(), limit: plan.limit() };
     let (given, mutant) = (plan.clone(), mutant.map(str::to_owned));
     let ended = World::run(setup, move |world| async move {
         miroir_store::mutant::activate(mutant.as_deref());
@@ -70,6 +69,7 @@ async fn live(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
     let clients = u64::from(it.plan.workload.clients);
     it.until(60 * SECONDS, |it| it.load.loaded_clients() == clients).await;
 
+    it.world.sleep_until(it.plan.timing.chaos_from_us * MICROS).await;
     if let Err(error) = it.world.arm_faults() {
         findings.push(Finding::new(Verdict::Crashed, "plan", error.to_string()));
     }
@@ -83,7 +83,8 @@ async fn live(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
     it.world.signal("heal", "faults stop");
     let settle = it.plan.timing.settle_ms * MILLIS;
     if !it.until(settle, |it| it.audit.migrations_ended() && it.audit.is_settled()).await {
-        findings.push(Finding::new(Verdict::Stalled, "progress", it.audit.what_is_stuck()));
+        let stuck = Finding::new(Verdict::Stalled, "progress", it.audit.what_is_stuck());
+        findings.push(stuck.of_kind("the healed cluster did not come to rest"));
     }
     it.load.stop();
     if !it.until(settle, |it| it.load.stopped_clients() == clients).await {
@@ -99,7 +100,7 @@ async fn live(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
     let unread = it.reader().read_all(u64::from(it.plan.workload.documents)).await;
     if let Some(first) = unread.first() {
         let text = format!("{} documents cannot be read on a healed cluster, {first} first", unread.len());
-        findings.push(Finding::new(Verdict::Stalled, "progress", text));
+        findings.push(Finding::new(Verdict::Stalled, "progress", text).of_kind("documents cannot be read"));
     }
     findings
 }
@@ -113,7 +114,8 @@ fn conclude(scenario: &'static Scenario, plan: &Plan, ended: Ended<Seen>) -> Out
                 Failure::Panic { .. } => Verdict::Crashed,
                 Failure::TimeLimit { .. } => Verdict::Stalled,
             };
-            Seen { findings: vec![Finding::new(verdict, "world", failure.to_string())], ..Seen::default() }
+            let finding = Finding::new(verdict, "world", failure.to_string()).of_kind(kind_of(&failure));
+            Seen { findings: vec![finding], ..Seen::default() }
         }
     };
     seen.findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
@@ -121,7 +123,9 @@ fn conclude(scenario: &'static Scenario, plan: &Plan, ended: Ended<Seen>) -> Out
     let mut record = Record::new(scenario.id, plan.seed());
     if let Some(worst) = seen.findings.first() {
         record.verdict = worst.verdict;
-        record.fingerprint = Some(fingerprint(worst.verdict, worst.oracle, &worst.cause));
+        record.fingerprint = Some(fingerprint(worst.verdict, worst.oracle, &worst.kind));
+        record.cause = worst.cause.lines().next().map(str::to_owned);
+        record.found_at_ns = worst.at;
     }
     record.trace_hash = ended.trace.hash().to_string();
     record.plan_hash = plan.hash();
@@ -136,8 +140,20 @@ fn conclude(scenario: &'static Scenario, plan: &Plan, ended: Ended<Seen>) -> Out
     record.migrations = migrations(&seen.books);
     record.faults = ended.faults;
     record.marks = ended.marks;
+    record.matrix = ended.matrix;
     record.simulated_ns = ended_at;
     Outcome { record, plan: plan.clone(), seen, trace: ended.trace, ended_at }
+}
+
+/// A panic by where and how it began, whoever panicked.
+fn kind_of(failure: &Failure) -> String {
+    match failure {
+        Failure::Panic { message, location, .. } => {
+            let first = message.lines().next().unwrap_or_default();
+            format!("panic at {}: {first}", location.as_deref().unwrap_or("no location"))
+        }
+        Failure::TimeLimit { .. } => "over the limit of simulated time".to_owned(),
+    }
 }
 
 fn migrations(books: &Books) -> Migrations {

@@ -218,6 +218,12 @@ const KEYS: &[Key] = &[
         set: set_number!(|plan, n| plan.timing.joint_timeout_ms = n, 1, 60_000),
     },
     Key {
+        name: "limit_ms",
+        allowed: "1..36000000",
+        what: "the run fails if it takes more simulated time than this",
+        set: set_number!(|plan, n| plan.timing.limit_ms = n, 1, 36_000_000),
+    },
+    Key {
         name: "faults",
         allowed: "drawn|none",
         what: "planned crashes, pauses, partitions and disk errors",

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod arguments;
+mod check;
 mod files;
 
 use std::io::Write;
@@ -33,15 +34,34 @@ pub fn main() -> process::ExitCode {
             print!("{}", settings::help());
             Ok(ExitCode::AsExpected)
         }
-        Err(problem) => Err(problem),
+        Ok(Command::Check(dir)) => check::run(&dir),
+        Err(problem) => Err(Problem::from(problem)),
     };
     match code {
         Ok(code) => code.into(),
         Err(problem) => {
-            eprintln!("error: {problem}");
-            ExitCode::Refused.into()
+            eprintln!("error: {}", problem.line);
+            problem.exit.into()
         }
     }
+}
+
+/// Why nothing came of a command: one line, and whose fault it is.
+struct Problem {
+    exit: ExitCode,
+    line: String,
+}
+
+/// What was typed is wrong.
+impl From<String> for Problem {
+    fn from(line: String) -> Problem {
+        Problem { exit: ExitCode::Refused, line }
+    }
+}
+
+/// This machine does not do what it should, such as write a file.
+fn internal(line: String) -> Problem {
+    Problem { exit: ExitCode::Internal, line }
 }
 
 fn list(as_json: bool) {
@@ -70,7 +90,7 @@ fn list(as_json: bool) {
 }
 
 /// Draws or reads the plan, runs it, and says what came of it.
-fn run_one(arguments: &Arguments) -> Result<ExitCode, String> {
+fn run_one(arguments: &Arguments) -> Result<ExitCode, Problem> {
     let (scenario, plan) = match &arguments.plan {
         None => {
             let scenario = catalog::find(&arguments.scenario)?;
@@ -94,11 +114,14 @@ fn run_one(arguments: &Arguments) -> Result<ExitCode, String> {
     let mut outcome = run::run(scenario, &plan, mutant, trace);
     let wall_ms = began.elapsed().as_millis() as u64;
     outcome.record.wall_ms = wall_ms;
+    if let Some(build) = &arguments.build {
+        outcome.record.build.clone_from(build);
+    }
     if let Some(path) = &arguments.events {
-        files::write_lines(path, outcome.trace.lines())?;
+        files::write_lines(path, outcome.trace.lines()).map_err(internal)?;
     }
     if let Some(dir) = &arguments.out {
-        files::write_run(dir, arguments, &outcome, mutant)?;
+        files::write_run(dir, arguments, scenario, &outcome, mutant).map_err(internal)?;
     }
     let mut out = std::io::stdout().lock();
     let text = if arguments.json {

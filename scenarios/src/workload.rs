@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use miroir_sim::history::{History, Op, OpId, Outcome as Ended, Version as Hint};
-use miroir_sim::time::MILLIS;
+use miroir_sim::time::{MICROS, MILLIS};
 use miroir_sim::{Draws, Random, Stream, World};
 use miroir_store::env::{Env, Nanos, millis};
 use miroir_store::id::{Key, NodeId, Version};
@@ -19,6 +19,7 @@ use miroir_store::router::{OperationId, Outcome, Request, Timing};
 
 use crate::audit::Audit;
 use crate::plan::Plan;
+use crate::script::{Scripted, What};
 
 /// The collection that everybody writes to.
 pub const COLLECTION: &str = "movies";
@@ -99,6 +100,9 @@ impl Actor {
 
     /// Loads this client's share of the documents, waits for the start, and works until the end.
     pub async fn work(mut self, plan: Plan, load: Load) {
+        if !plan.workload.script.is_empty() {
+            return self.follow(&plan, &load).await;
+        }
         let clients = u64::from(plan.workload.clients);
         let share = (0..u64::from(plan.workload.documents)).filter(|n| n % clients == u64::from(self.number - 1));
         let puts: Vec<Key> = share.map(document).collect();
@@ -114,15 +118,45 @@ impl Actor {
         let quota = u64::from(plan.workload.operations).div_ceil(clients);
         let mut done = 0;
         while !load.0.stop.load(Ordering::Relaxed) {
-            let requests = self.choose(&mut choices, done, &plan);
+            let mut requests = self.choose(&mut choices, done, &plan);
+            if plan.workload.exact {
+                requests.truncate(usize::try_from(quota - done).unwrap_or(usize::MAX));
+            }
             let count = requests.len() as u64;
             self.run(requests).await;
             done += count;
             load.0.ended.fetch_add(count, Ordering::Relaxed);
+            if done >= quota && plan.workload.exact {
+                break;
+            }
             if done >= quota {
                 // The planned operations are through; a thinner load goes on until the migrations have ended.
                 self.world.sleep(8 * MILLIS).await;
             }
+        }
+        load.0.stopped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Does what the script says, each operation at its time, or as soon as the ones before have ended.
+    async fn follow(&mut self, plan: &Plan, load: &Load) {
+        load.0.loaded_clients.fetch_add(1, Ordering::Relaxed);
+        let mine: Vec<&Scripted> = plan.workload.script.iter().filter(|it| it.client == self.number).collect();
+        for together in mine.chunk_by(|one, next| one.at_us == next.at_us) {
+            self.world.sleep_until(together[0].at_us * MICROS).await;
+            if load.0.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let requests = together.iter().map(|scripted| {
+                let key = document(scripted.document);
+                match scripted.what {
+                    What::Put => self.put(key),
+                    What::Delete => Request::Delete { key },
+                    What::Get => Request::Get { key },
+                }
+            });
+            let requests: Vec<Request> = requests.collect();
+            self.run(requests).await;
+            load.0.ended.fetch_add(together.len() as u64, Ordering::Relaxed);
         }
         load.0.stopped.fetch_add(1, Ordering::Relaxed);
     }

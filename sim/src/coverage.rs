@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Once;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::field::{Field, Visit};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
@@ -127,7 +127,7 @@ impl<S: Subscriber> Layer<S> for MarkLayer {
 }
 
 /// How often each kind of fault began in each phase: the pairs that a sweep has covered, and those it has not.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Matrix(BTreeMap<String, BTreeMap<String, u64>>);
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::coverage::Matrix;
 use crate::seed::Seed;
 use crate::verdict::Verdict;
 
@@ -53,6 +54,15 @@ pub struct Record {
     pub simulated_ns: u64,
     /// Wall time, in milliseconds; the only field that differs between two runs of one seed.
     pub wall_ms: u64,
+    /// The worst finding, in words; none for a pass.
+    #[serde(default)]
+    pub cause: Option<String>,
+    /// When it went wrong, in simulated nanoseconds, if the finding has an instant.
+    #[serde(default)]
+    pub found_at_ns: Option<u64>,
+    /// Faults by the phase in which they began.
+    #[serde(default)]
+    pub matrix: Matrix,
 }
 
 /// Loss windows of a run, counted and measured in simulated nanoseconds.
@@ -114,6 +124,9 @@ impl Record {
             marks: BTreeMap::new(),
             simulated_ns: 0,
             wall_ms: 0,
+            cause: None,
+            found_at_ns: None,
+            matrix: Matrix::default(),
         }
     }
 
@@ -164,7 +177,8 @@ mod tests {
                 r#"{"v":1,"scenario":"cutover/with_anti_entropy","seed":42,"verdict":"pass","fingerprint":null,"trace_hash":"","plan_hash":"","#,
                 r#""build":"","acked":2100,"rejected":0,"unknown":0,"windows":{"transient":0,"superseded":0,"permanent":0,"total_ns":0,"#,
                 r#""max_ns":0},"refusals":[],"loss_ppm":0,"unavailable_ns":{"writes":0,"reads":0},"migrations":{"done":0,"aborted":0,"#,
-                r#""refused":0},"faults":{"drop":31},"marks":{"delta pass shipped a missed document":1},"simulated_ns":0,"wall_ms":0}"#
+                r#""refused":0},"faults":{"drop":31},"marks":{"delta pass shipped a missed document":1},"simulated_ns":0,"wall_ms":0,"#,
+                r#""cause":null,"found_at_ns":null,"matrix":{}}"#
             )
         );
         assert_eq!(Record::from_json(&line).expect("reads what it wrote"), record);

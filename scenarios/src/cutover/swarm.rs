@@ -37,5 +37,5 @@ fn migration(plan: &Plan, n: u32, stream: &mut impl Random) -> MigrationPlan {
     }
     nodes.truncate(plan.cluster.replication as usize);
     let spread = plan.workload.operations / 4;
-    MigrationPlan { shard, target: nodes, skip_delta: false, after_operations: spread * n + spread / 3 }
+    MigrationPlan { shard, target: nodes, skip_delta: false, after_operations: spread * n + spread / 3, after_us: 0 }
 }

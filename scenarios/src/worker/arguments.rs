@@ -9,8 +9,12 @@ use crate::plan::Profile;
 
 pub enum Command {
     Run(Arguments),
-    Scenarios { json: bool },
+    Scenarios {
+        json: bool,
+    },
     SetHelp,
+    /// Judge what is stored in the folder of a run.
+    Check(PathBuf),
 }
 
 #[derive(Clone, Debug)]
@@ -25,11 +29,13 @@ pub struct Arguments {
     pub out: Option<PathBuf>,
     pub events: Option<PathBuf>,
     pub json: bool,
+    /// What the record calls this build.
+    pub build: Option<String>,
 }
 
 const USAGE: &str = "miroir-worker run --scenario ID --seed N [--plan FILE] [--profile calm|usual|storm] \
      [--set key=value]... [--mutant ID] [--trace off|short|full] [--out DIR] [--events FILE] [--json] \
-     | scenarios [--json] | set-help";
+     [--build ID] | scenarios [--json] | set-help | check DIR";
 
 /// Reads the arguments; the error is one line.
 pub fn parse(arguments: &[String]) -> Result<Command, String> {
@@ -42,6 +48,10 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
             _ => Err("`scenarios` takes --json and nothing else".to_owned()),
         },
         "set-help" => Ok(Command::SetHelp),
+        "check" => match rest {
+            [dir] => Ok(Command::Check(dir.into())),
+            _ => Err("`check` takes the folder of a run".to_owned()),
+        },
         other => Err(format!("unknown command `{other}`; usage: {USAGE}")),
     }
 }
@@ -58,6 +68,7 @@ fn parse_run(arguments: &[String]) -> Result<Arguments, String> {
         out: None,
         events: None,
         json: false,
+        build: None,
     };
     let mut arguments = arguments.iter();
     while let Some(flag) = arguments.next() {
@@ -76,6 +87,7 @@ fn parse_run(arguments: &[String]) -> Result<Arguments, String> {
             "--trace" => parsed.trace = value.parse().map_err(|error| format!("--trace: {error}"))?,
             "--out" => parsed.out = Some(value.into()),
             "--events" => parsed.events = Some(value.into()),
+            "--build" => parsed.build = Some(value.clone()),
             _ => return Err(format!("unknown flag `{flag}`; usage: {USAGE}")),
         }
     }

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use miroir_sim::history;
 
+use crate::catalog::Scenario;
+use crate::judge::{self, kind};
 use crate::plan::Plan;
 use crate::run::Outcome;
 use crate::worker::arguments::Arguments;
@@ -13,9 +15,11 @@ fn cannot(what: &str, path: &Path, error: std::io::Error) -> String {
     format!("cannot {what} {}: {error}", path.display())
 }
 
-/// Reads a plan; the error names the file.
+/// Reads a plan, or the plan in a bundle; the error names the file.
 pub fn read_plan(path: &Path) -> Result<Plan, String> {
     let text = fs::read_to_string(path).map_err(|error| cannot("read the plan", path, error))?;
+    let bundled = text.parse::<toml::Table>().ok().and_then(|mut bundle| bundle.remove("plan"));
+    let text = bundled.map_or(text, |plan| plan.to_string());
     Plan::from_toml(&text).map_err(|problem| format!("{}: {problem}", path.display()))
 }
 
@@ -25,8 +29,15 @@ pub fn write_lines(path: &Path, lines: Vec<String>) -> Result<(), String> {
     fs::write(path, text).map_err(|error| cannot("write", path, error))
 }
 
-/// Writes `repro.toml`, `plan.toml`, `history.jsonl`, `record.json` and, if a trace was kept, `events.jsonl`.
-pub fn write_run(dir: &Path, arguments: &Arguments, outcome: &Outcome, mutant: Option<&str>) -> Result<(), String> {
+/// Writes `repro.toml`, `plan.toml`, `history.jsonl`, `windows.jsonl`, `record.json` and, if a trace was kept,
+/// `events.jsonl`.
+pub fn write_run(
+    dir: &Path,
+    arguments: &Arguments,
+    scenario: &Scenario,
+    outcome: &Outcome,
+    mutant: Option<&str>,
+) -> Result<(), String> {
     fs::create_dir_all(dir).map_err(|error| cannot("create", dir, error))?;
     let write = |name: &str, text: &[u8]| {
         let path = dir.join(name);
@@ -35,12 +46,28 @@ pub fn write_run(dir: &Path, arguments: &Arguments, outcome: &Outcome, mutant: O
     write("plan.toml", outcome.plan.to_toml().as_bytes())?;
     write("repro.toml", repro(arguments, outcome, mutant).as_bytes())?;
     write("history.jsonl", history::to_jsonl(&outcome.seen.history).as_bytes())?;
+    write("windows.jsonl", windows(scenario, outcome).as_bytes())?;
     write("record.json", format!("{}\n", outcome.record.to_json()).as_bytes())?;
     let mut events = Vec::new();
     outcome.trace.write_jsonl(&mut events).map_err(|error| cannot("write", &dir.join("events.jsonl"), error))?;
     write("events.jsonl", &events)
 }
 
+/// Every loss window, whether the scenario declares it, and what a finding about it says.
+fn windows(scenario: &Scenario, outcome: &Outcome) -> String {
+    let mut text = String::new();
+    for window in &outcome.seen.windows {
+        let mut line = serde_json::to_value(window).expect("a window is plain data");
+        line["declared"] = judge::is_declared(scenario, window, &outcome.seen.books).into();
+        line["text"] = window.to_string().into();
+        line["finding"] = kind::of_window(window).into();
+        text.push_str(&format!("{line}\n"));
+    }
+    text
+}
+
+/// The bundle: everything that is needed to run this again, anywhere. The plan holds what settings and profile made of
+/// it; they are named for people.
 fn repro(arguments: &Arguments, outcome: &Outcome, mutant: Option<&str>) -> String {
     let record = &outcome.record;
     let mut table = toml::Table::new();
@@ -50,9 +77,15 @@ fn repro(arguments: &Arguments, outcome: &Outcome, mutant: Option<&str>) -> Stri
     table.insert("plan_hash".to_owned(), record.plan_hash.clone().into());
     table.insert("trace_hash".to_owned(), record.trace_hash.clone().into());
     table.insert("verdict".to_owned(), record.verdict.to_string().into());
+    if let (Some(fingerprint), Some(cause)) = (&record.fingerprint, &record.cause) {
+        table.insert("fingerprint".to_owned(), fingerprint.clone().into());
+        table.insert("cause".to_owned(), cause.clone().into());
+    }
     table.insert("settings".to_owned(), arguments.settings.clone().into());
     if let Some(mutant) = mutant {
         table.insert("mutant".to_owned(), mutant.to_owned().into());
     }
+    let plan = toml::Table::try_from(&outcome.plan).expect("a plan holds nothing that TOML lacks");
+    table.insert("plan".to_owned(), plan.into());
     table.to_string()
 }
