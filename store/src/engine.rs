@@ -26,6 +26,7 @@ mod pages;
 mod reads;
 mod record;
 mod recovery;
+mod scrub;
 mod sectors;
 
 use std::io;
@@ -43,7 +44,9 @@ use pages::Pages;
 use record::Held;
 use recovery::Recovered;
 
-pub use digest::{BUCKETS, Digest};
+pub use digest::{BUCKETS, Bucket, Digest, FAN_OUT, MAX_LEVEL};
+pub use reads::{Range, Snapshot, behind};
+pub use scrub::Scrubbed;
 
 /// What a node may choose about its engine.
 #[derive(Clone, Debug)]
@@ -97,9 +100,24 @@ pub struct ShardState {
 /// One thing that a commit made durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    Applied { shard: ShardId, key: Key, version: Version },
-    Installed { config: ShardConfig, wiped: bool },
-    Dropped { shard: ShardId },
+    Applied {
+        shard: ShardId,
+        key: Key,
+        version: Version,
+    },
+    Installed {
+        config: ShardConfig,
+        wiped: bool,
+    },
+    Dropped {
+        shard: ShardId,
+    },
+    /// A tombstone is gone.
+    Forgotten {
+        shard: ShardId,
+        key: Key,
+        version: Version,
+    },
 }
 
 /// Part of a copy, in key order.
@@ -124,6 +142,8 @@ pub struct Engine {
     effects: Vec<Effect>,
     /// What brings about the next flush.
     limits: Limits,
+    /// The scrub that is under way.
+    scrub: Option<scrub::Pass>,
     poisoned: bool,
 }
 
@@ -137,7 +157,7 @@ impl Engine {
         // What was replayed counts: it is flushed by the first commit if it was due.
         let limits = Limits::behind(&options, &Copies::default(), &log);
         let (group, effects) = (Vec::new(), Vec::new());
-        Ok(Engine { disk, disk_id, options, log, pages, copies, group, effects, limits, poisoned: false })
+        Ok(Engine { disk, disk_id, options, log, pages, copies, group, effects, limits, scrub: None, poisoned: false })
     }
 
     /// Which disk this is.
@@ -181,11 +201,36 @@ impl Engine {
             assert!(counter >= held.counter, "{shard} holds {held} above its counter {counter}");
             return Ok(if held == version { Put::Same } else { Put::Older(held) });
         }
-        let held = Held::new(key, version, value);
-        record::write_put(&mut self.group, shard, key, &held);
-        self.copies.put(shard, key, held, old.map(|(_, sum)| sum));
-        self.effects.push(Effect::Applied { shard, key: key.clone(), version });
+        self.stage(shard, key, Held::new(key, version, value), old.map(|(_, sum)| sum));
         Ok(Put::Applied)
+    }
+
+    fn stage(&mut self, shard: ShardId, key: &Key, held: Held, old: Option<u64>) {
+        record::write_put(&mut self.group, shard, key, &held);
+        if let Some(pass) = &mut self.scrub {
+            pass.replaced(shard, key, old, Some(held.sum));
+        }
+        let version = held.version;
+        self.copies.put(shard, key, held, old);
+        self.effects.push(Effect::Applied { shard, key: key.clone(), version });
+    }
+
+    /// Stages the end of a tombstone, if the copy holds exactly this version of the document and it is one; whether
+    /// it does. The counter stays.
+    pub fn forget(&mut self, shard: ShardId, key: &Key, version: Version) -> Result<bool, EngineError> {
+        self.check()?;
+        let Some(sum) =
+            self.find(shard, key)?.filter(|held| held.version == version && held.value.is_none()).map(|held| held.sum)
+        else {
+            return Ok(false);
+        };
+        record::write_forget(&mut self.group, shard, key, version);
+        if let Some(pass) = &mut self.scrub {
+            pass.replaced(shard, key, Some(sum), None);
+        }
+        self.copies.forget(shard, key, sum);
+        self.effects.push(Effect::Forgotten { shard, key: key.clone(), version });
+        Ok(true)
     }
 
     /// Stages a document whatever is held: what the planted bug M06 merges with.
@@ -199,10 +244,7 @@ impl Engine {
     ) -> Result<Put, EngineError> {
         self.check()?;
         let old = self.find(shard, key)?.map(|held| held.sum);
-        let held = Held::new(key, version, value);
-        record::write_put(&mut self.group, shard, key, &held);
-        self.copies.put(shard, key, held, old);
-        self.effects.push(Effect::Applied { shard, key: key.clone(), version });
+        self.stage(shard, key, Held::new(key, version, value), old);
         Ok(Put::Applied)
     }
 
@@ -221,6 +263,9 @@ impl Engine {
     pub fn install(&mut self, config: &ShardConfig, wipe: bool) -> Result<(), EngineError> {
         self.check()?;
         record::write_install(&mut self.group, config, wipe);
+        if wipe {
+            self.restart_scrub(config.shard);
+        }
         self.copies.install(config, wipe);
         self.effects.push(Effect::Installed { config: config.clone(), wiped: wipe });
         Ok(())
@@ -230,6 +275,7 @@ impl Engine {
     pub fn drop_copy(&mut self, shard: ShardId) -> Result<(), EngineError> {
         self.check()?;
         record::write_drop(&mut self.group, shard);
+        self.restart_scrub(shard);
         self.copies.drop_copy(shard);
         self.effects.push(Effect::Dropped { shard });
         Ok(())
@@ -286,6 +332,7 @@ impl Engine {
         match io_error(error) {
             EngineError::Full(error) if self.log.cut().is_ok() => {
                 self.copies.undo();
+                self.scrub = None;
                 self.group.clear();
                 self.effects.clear();
                 EngineError::Full(error)

@@ -3,6 +3,9 @@
 //! Nothing else in this crate reaches for a clock, a file, a socket or entropy. That is what lets the same code run
 //! in one process inside a simulator and as real processes over TCP.
 
+#[cfg(unix)]
+pub mod real;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -136,6 +139,10 @@ pub struct Copy {
 /// Receives [`Event`]s.
 pub trait Probe: Send + Sync {
     fn on(&self, event: Event);
+    /// Whether [`Event::Opened`] is to list every document, which costs a walk over all of them.
+    fn wants_documents(&self) -> bool {
+        true
+    }
 }
 
 /// A probe that listens to nothing.
@@ -143,6 +150,10 @@ pub struct NoProbe;
 
 impl Probe for NoProbe {
     fn on(&self, _: Event) {}
+
+    fn wants_documents(&self) -> bool {
+        false
+    }
 }
 
 /// The effects of one process.

@@ -38,6 +38,8 @@ pub enum EngineError {
     Damaged { shard: ShardId, disk: DiskId },
     #[error("the store is full: {0}; free room on the disk, writes resume by themselves")]
     Full(io::Error),
+    #[error("the snapshot has ended: the page file was scrubbed, compacted or opened anew; take another snapshot")]
+    SnapshotGone,
 }
 
 /// A frame that is not one of ours.

@@ -123,6 +123,13 @@ impl fmt::Display for MigrationId {
 #[serde(try_from = "Arc<str>")]
 pub struct Key(Arc<str>);
 
+/// In the order of keys: what a range of documents is bounded by.
+impl std::borrow::Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TryFrom<Arc<str>> for Key {
     type Error = KeyError;
 

@@ -9,12 +9,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::ShardConfig;
-use crate::engine::{Effect, Engine, Options, Put};
+use crate::config::{Form, ShardConfig};
+use crate::engine::{Effect, Engine, MAX_LEVEL, Options, Put, Range};
 use crate::env::{Copy, Env, Event, Nanos, Peer, millis};
 use crate::error::EngineError;
 use crate::id::{Epoch, Key, NodeId, ShardId, Value, Version};
-use crate::wire::{Answer, Message, Op, PageEnd, Purpose, RequestId, Selection, Shipped, Token, decode, encode};
+use crate::wire::{
+    Answer, Message, NameRange, Op, PageEnd, Purpose, RequestId, Selection, Shipped, Token, decode, encode,
+};
 
 /// A node that fell behind asks the coordinator for a configuration at most this often per shard.
 const FETCH_EVERY: Nanos = millis(10);
@@ -33,6 +35,8 @@ pub struct Node {
     /// Writes that were turned away.
     fenced: Vec<Event>,
     fetched_at: BTreeMap<ShardId, Nanos>,
+    /// Why the last commit that had something to do did nothing.
+    turned_away: Option<EngineError>,
 }
 
 /// Runs a node until its disk fails. The caller restarts it from disk.
@@ -83,7 +87,8 @@ impl Node {
         let mut copies = Vec::new();
         for (shard, state) in engine.shards() {
             let installed = state.config.as_ref().map(|config| config.epoch);
-            copies.push(Copy { shard, installed, documents: engine.documents(shard)? });
+            let documents = if env.probe.wants_documents() { engine.documents(shard)? } else { Vec::new() };
+            copies.push(Copy { shard, installed, documents });
         }
         env.probe.on(Event::Opened { node: id, copies });
         Ok(Node {
@@ -94,6 +99,7 @@ impl Node {
             copied: Vec::new(),
             fenced: Vec::new(),
             fetched_at: BTreeMap::new(),
+            turned_away: None,
         })
     }
 
@@ -132,18 +138,32 @@ impl Node {
                         request,
                         node: self.id,
                         buckets: state.digest.0.to_vec(),
+                        documents: state.documents,
                         max_counter: state.max_counter,
                     };
                     self.answer(from, digests);
                 }
                 Ok(())
             }
-            Message::List { request, shard, epoch, buckets } => {
+            Message::Split { request, shard, epoch, level, buckets } if level < MAX_LEVEL => {
                 if self.serves(now, from, request, shard, epoch) {
-                    let entries = self.engine.list(shard, &buckets)?;
+                    let sums = self.engine.split(shard, level, &buckets)?;
+                    self.answer(from, Message::Sums { request, node: self.id, sums });
+                }
+                Ok(())
+            }
+            Message::List { request, shard, epoch, level, buckets } if level <= MAX_LEVEL => {
+                if self.serves(now, from, request, shard, epoch) {
+                    let entries = self.engine.list(shard, level, &buckets)?;
                     self.answer(from, Message::Listing { request, node: self.id, entries });
                 }
                 Ok(())
+            }
+            Message::Scan { shard, epoch, token, range, documents } => {
+                self.scan(now, from, shard, epoch, token, &range, documents)
+            }
+            Message::Forget { request, shard, epoch, tombstones } => {
+                self.forget(now, from, request, shard, epoch, tombstones)
             }
             ship @ Message::Ship { .. } => self.ship(now, from, ship),
             repair @ Message::Repair { .. } => self.repair(repair),
@@ -167,6 +187,7 @@ impl Node {
                 self.answers.clear();
                 self.repaired.clear();
                 self.copied.clear();
+                self.turned_away = Some(error);
                 return Ok(());
             }
             result => result?,
@@ -182,6 +203,8 @@ impl Node {
                 }
                 Effect::Installed { config, wiped } => Event::Installed { node, config, wiped },
                 Effect::Dropped { shard } => Event::Dropped { node, shard },
+                // What everyone holds and nobody can miss is no event.
+                Effect::Forgotten { .. } => continue,
             });
         }
         self.repaired.clear();
@@ -306,6 +329,60 @@ impl Node {
                 Some(Answer::Written)
             }
         })
+    }
+
+    /// One page of a scan, from a voter, under the fence of all clients' requests.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    fn scan(
+        &mut self,
+        now: Nanos,
+        from: Peer,
+        shard: ShardId,
+        epoch: Epoch,
+        token: Token,
+        range: &NameRange,
+        documents: u32,
+    ) -> Result<(), EngineError> {
+        if let Some(refusal) = self.fence(now, shard, epoch) {
+            self.answer(from, refusal);
+            return Ok(());
+        }
+        if !self.config(shard).is_some_and(|config| config.voters().contains(&self.id)) {
+            return Ok(());
+        }
+        let range = Range { from: &range.from, until: range.until.as_deref() };
+        let page = self.engine.range(shard, &range, documents as usize, PAGE_BYTES)?;
+        let more = page.more;
+        let documents = page.documents.into_iter();
+        let documents =
+            documents.map(|(key, stored)| Shipped { key, version: stored.version, value: stored.value }).collect();
+        self.answer(from, Message::Scanned { shard, epoch, token, documents, more });
+        Ok(())
+    }
+
+    /// Forgets tombstones that every replica was seen to hold, under the epoch that bars the writes they were kept
+    /// against.
+    fn forget(
+        &mut self,
+        now: Nanos,
+        from: Peer,
+        request: RequestId,
+        shard: ShardId,
+        epoch: Epoch,
+        tombstones: Vec<(Key, Version)>,
+    ) -> Result<(), EngineError> {
+        let barred = self.config(shard).is_some_and(|config| {
+            config.gc_barrier == epoch && config.form == Form::Stable && config.is_member(self.id)
+        });
+        if from != Peer::Coordinator || !self.serves(now, from, request, shard, epoch) || !barred {
+            return Ok(());
+        }
+        let mut forgotten = 0;
+        for (key, version) in tombstones {
+            forgotten += u64::from(self.engine.forget(shard, &key, version)?);
+        }
+        self.answer(from, Message::Forgot { request, node: self.id, forgotten });
+        Ok(())
     }
 
     /// Installs a greater configuration; a copy of another session than the one it names here is wiped in the same

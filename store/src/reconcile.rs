@@ -1,8 +1,8 @@
 //! Digest -> diff -> repair: makes what a majority of some replicas holds present on others, and proves it.
 //!
 //! One state machine for three callers: the delta pass (from the old replicas to the new ones), its verification, and
-//! anti-entropy (among the replicas of a shard). It compares bucket digests, lists `(id, version)` of the differing
-//! buckets only, has the holders ship what is missing straight to the replicas that lack it, and lists again to
+//! anti-entropy (among the replicas of a shard). It compares bucket digests, splits the buckets that differ until few
+//! documents are left in each, lists `(id, version)` of the differing ones only, has the holders ship what is missing straight to the replicas that lack it, and lists again to
 //! verify. Documents never pass through the coordinator, which only drives.
 //!
 //! Every read is made at exactly [`Spec::epoch`], so each member is read after its own install of that epoch; when
@@ -15,6 +15,7 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::config::{Replica, majority};
+use crate::engine::{Bucket, MAX_LEVEL};
 use crate::env::{Nanos, millis};
 use crate::id::{Epoch, Key, NodeId, ShardId, Version};
 use crate::wire::{Message, Purpose, RequestId};
@@ -23,6 +24,12 @@ use crate::wire::{Message, Purpose, RequestId};
 const SHIPS_IN_FLIGHT: usize = 8;
 /// Documents per ship.
 const SHIP_DOCUMENTS: usize = 128;
+/// Buckets that hold more documents than this, on the average, are split before they are listed.
+const BUCKET_DOCUMENTS: u64 = 8;
+/// Buckets per question about what they split into.
+const SPLIT_BUCKETS: usize = 4_096;
+/// Documents per listing, about: at most 16 MiB, whatever they are called.
+const LIST_DOCUMENTS: u64 = 16_384;
 
 /// What is to be reconciled.
 #[derive(Clone, Debug)]
@@ -81,10 +88,19 @@ struct Ask {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
     Digests,
+    Split,
     Lists,
     Ship,
     Verify,
     Done,
+}
+
+/// What a replica told about its copy.
+#[derive(Clone, Debug)]
+struct Digests {
+    buckets: Vec<u64>,
+    documents: u64,
+    max_counter: u64,
 }
 
 /// One job's state machine.
@@ -100,13 +116,17 @@ pub struct Reconcile {
     asks: BTreeMap<u64, Ask>,
     waiting: VecDeque<(NodeId, Option<NodeId>, Message)>,
     sends: Vec<(NodeId, Message)>,
-    digests: BTreeMap<NodeId, (Vec<u64>, u64)>,
+    digests: BTreeMap<NodeId, Digests>,
+    /// What the differing buckets split into, per replica.
+    sums: BTreeMap<NodeId, BTreeMap<Bucket, u64>>,
     lists: BTreeMap<NodeId, BTreeMap<Key, Version>>,
     /// The members whose reading is carried over.
     readers: BTreeSet<NodeId>,
     /// The targets that take part.
     live: BTreeSet<NodeId>,
-    buckets: Vec<u16>,
+    /// The differing buckets, and their level.
+    buckets: Vec<Bucket>,
+    level: u8,
     /// The greatest version of each document in the reading, of the differing buckets.
     reading: BTreeMap<Key, Version>,
     required_counter: u64,
@@ -128,10 +148,12 @@ impl Reconcile {
             waiting: VecDeque::new(),
             sends: Vec::new(),
             digests: BTreeMap::new(),
+            sums: BTreeMap::new(),
             lists: BTreeMap::new(),
             readers: BTreeSet::new(),
             live: BTreeSet::new(),
             buckets: Vec::new(),
+            level: 0,
             reading: BTreeMap::new(),
             required_counter: 0,
             report: Report::default(),
@@ -153,21 +175,35 @@ impl Reconcile {
     pub fn receive(&mut self, now: Nanos, answer: Message) {
         let (n, node) = match &answer {
             Message::Digests { request, node, .. }
+            | Message::Sums { request, node, .. }
             | Message::Listing { request, node, .. }
             | Message::Repaired { request, node, .. } => (request.n, *node),
             // The question stays open and is asked again.
             _ => return,
         };
-        let expected = self.asks.get(&n).is_some_and(|ask| ask.target.unwrap_or(ask.to) == node);
-        if !expected {
+        let Some(ask) = self.asks.get(&n).filter(|ask| ask.target.unwrap_or(ask.to) == node) else {
             return;
-        }
+        };
         match answer {
-            Message::Digests { buckets, max_counter, .. } => {
-                self.digests.insert(node, (buckets, max_counter));
+            Message::Digests { buckets, documents, max_counter, .. } => {
+                self.digests.insert(node, Digests { buckets, documents, max_counter });
+            }
+            Message::Sums { sums, .. } => {
+                let Message::Split { level, buckets, .. } = &ask.message else {
+                    return;
+                };
+                let parts: Vec<Bucket> = buckets.iter().flat_map(|bucket| bucket.split(*level)).collect();
+                if parts.len() != sums.len() {
+                    return;
+                }
+                self.sums.entry(node).or_default().extend(parts.into_iter().zip(sums));
+                self.since = now;
             }
             Message::Listing { entries, .. } => {
-                self.lists.insert(node, entries.into_iter().collect());
+                self.lists.entry(node).or_default().extend(entries);
+                if self.phase == Phase::Lists {
+                    self.since = now;
+                }
             }
             Message::Repaired { applied, max_counter, .. } => {
                 if max_counter < self.required_counter {
@@ -227,6 +263,7 @@ impl Reconcile {
         self.since = now;
         self.asks.clear();
         self.waiting.clear();
+        self.sums.clear();
         self.lists.clear();
     }
 
@@ -252,6 +289,13 @@ impl Reconcile {
                     self.compare(now);
                 }
             }
+            Phase::Split => {
+                if self.asks.is_empty() {
+                    self.buckets = self.differing_parts();
+                    self.level += 1;
+                    self.narrow(now);
+                }
+            }
             Phase::Lists => {
                 if self.asks.is_empty() {
                     self.plan_ships(now);
@@ -266,7 +310,8 @@ impl Reconcile {
                 }
             }
             Phase::Verify => {
-                let answered = self.live.iter().filter(|node| self.lists.contains_key(node)).count();
+                let is_waited_for = |node: NodeId| self.asks.values().any(|ask| ask.to == node);
+                let answered = self.live.iter().filter(|node| !is_waited_for(**node)).count();
                 if self.asks.is_empty() || (straggling && answered >= majority(self.spec.targets.len())) {
                     self.judge(now);
                 }
@@ -304,24 +349,52 @@ impl Reconcile {
         }
         self.live = self.spec.targets.iter().map(|r| r.node).filter(|node| self.digests.contains_key(node)).collect();
         self.required_counter =
-            self.readers.iter().map(|node| self.digests[node].1).max().expect("a majority answered");
+            self.readers.iter().map(|node| self.digests[node].max_counter).max().expect("a majority answered");
         self.buckets = if self.spec.counters_only { Vec::new() } else { self.differing() };
         self.report.differing = self.report.differing.max(self.buckets.len());
+        self.level = 0;
+        self.narrow(now);
+    }
+
+    /// Splits the differing buckets further, or lists them if there are few documents in each.
+    fn narrow(&mut self, now: Nanos) {
         if self.buckets.is_empty() {
             self.reading.clear();
             self.plan_ships(now);
             return;
         }
         let asked: BTreeSet<NodeId> = self.readers.union(&self.live).copied().collect();
-        self.enter(now, Phase::Lists);
-        self.ask_lists(now, &asked);
+        if self.level == MAX_LEVEL || self.bucket_documents() <= BUCKET_DOCUMENTS {
+            self.enter(now, Phase::Lists);
+            self.ask_lists(now, &asked);
+            return;
+        }
+        self.enter(now, Phase::Split);
+        let (shard, epoch, level) = (self.spec.shard, self.spec.epoch, self.level);
+        let chunks: Vec<Vec<Bucket>> = self.buckets.chunks(SPLIT_BUCKETS).map(<[Bucket]>::to_vec).collect();
+        for node in asked {
+            for buckets in chunks.clone() {
+                self.ask(now, node, None, |request| Message::Split { request, shard, epoch, level, buckets });
+            }
+        }
+    }
+
+    /// Documents per bucket of the present level in the largest copy, rounded up.
+    fn bucket_documents(&self) -> u64 {
+        let asked = |node: &NodeId| self.readers.contains(node) || self.live.contains(node);
+        let copies = self.digests.iter().filter(|(node, _)| asked(node));
+        let largest = copies.map(|(_, digests)| digests.documents).max().unwrap_or(0);
+        largest.div_ceil(Bucket::count(self.level))
     }
 
     fn ask_lists(&mut self, now: Nanos, nodes: &BTreeSet<NodeId>) {
-        let (shard, epoch) = (self.spec.shard, self.spec.epoch);
+        let (shard, epoch, level) = (self.spec.shard, self.spec.epoch, self.level);
+        let per_list = (LIST_DOCUMENTS / self.bucket_documents().max(1)).max(1) as usize;
+        let chunks: Vec<Vec<Bucket>> = self.buckets.chunks(per_list).map(<[Bucket]>::to_vec).collect();
         for &node in nodes {
-            let buckets = self.buckets.clone();
-            self.ask(now, node, None, |request| Message::List { request, shard, epoch, buckets });
+            for buckets in chunks.clone() {
+                self.ask(now, node, None, |request| Message::List { request, shard, epoch, level, buckets });
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use bincode::config::{self, Configuration, Fixint, Limit, LittleEndian};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Cutover, Replica, ShardConfig};
+use crate::engine::Bucket;
 use crate::error::WireError;
 use crate::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId, Value, Version};
 use crate::migration::Stage;
@@ -216,13 +217,15 @@ pub enum Message {
         request: RequestId,
         node: NodeId,
         buckets: Vec<u64>,
+        documents: u64,
         max_counter: u64,
     },
     List {
         request: RequestId,
         shard: ShardId,
         epoch: Epoch,
-        buckets: Vec<u16>,
+        level: u8,
+        buckets: Vec<Bucket>,
     },
     Listing {
         request: RequestId,
@@ -283,6 +286,64 @@ pub enum Message {
         n: u64,
         reply: Reply,
     },
+
+    // Reconcile, below the buckets of a digest.
+    /// What do these buckets of `level` split into?
+    Split {
+        request: RequestId,
+        shard: ShardId,
+        epoch: Epoch,
+        level: u8,
+        buckets: Vec<Bucket>,
+    },
+    /// The digests of the parts, [`FAN_OUT`](crate::engine::FAN_OUT) for each bucket that was asked about.
+    Sums {
+        request: RequestId,
+        node: NodeId,
+        sums: Vec<u64>,
+    },
+
+    // Scans.
+    /// A router asks a voter for the next documents of a shard.
+    Scan {
+        shard: ShardId,
+        epoch: Epoch,
+        token: Token,
+        range: NameRange,
+        documents: u32,
+    },
+    /// The first documents of the range in key order, tombstones included; `more` if others follow behind the last.
+    Scanned {
+        shard: ShardId,
+        epoch: Epoch,
+        token: Token,
+        documents: Vec<Shipped>,
+        more: bool,
+    },
+
+    // Tombstones.
+    /// Under exactly this epoch, which is its own tombstone barrier, these tombstones are to be forgotten.
+    Forget {
+        request: RequestId,
+        shard: ShardId,
+        epoch: Epoch,
+        tombstones: Vec<(Key, Version)>,
+    },
+    /// `forgotten` of them were held and are gone.
+    Forgot {
+        request: RequestId,
+        node: NodeId,
+        forgotten: u64,
+    },
+}
+
+/// Documents that lie together in key order, by their names (`collection \0 id`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameRange {
+    /// The first name that belongs to it, if there is such a document.
+    pub from: String,
+    /// The least bytes that no longer belong to it; `None`: it has no end.
+    pub until: Option<Vec<u8>>,
 }
 
 type Encoding = Configuration<LittleEndian, Fixint, Limit<MAX_FRAME_BYTES>>;

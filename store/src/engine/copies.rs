@@ -4,6 +4,7 @@
 //! are not committed. Replaying the log applies the same operations by the same code.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::ShardState;
 use super::digest::Digest;
@@ -22,8 +23,27 @@ pub struct Copy {
     pub paged: bool,
     /// Whether the state differs from the one in the page file.
     pub dirty: bool,
+    pub memory: Memory,
+}
+
+/// What a copy holds in front of the page file. Shared with snapshots; whoever changes it while one looks on changes
+/// a clone.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
     /// Documents newer than the page file's.
-    pub table: BTreeMap<Key, Held>,
+    pub table: Arc<BTreeMap<Key, Held>>,
+    /// Documents that were forgotten and that the page file may still hold.
+    pub forgotten: Arc<BTreeSet<Key>>,
+}
+
+impl Memory {
+    fn len(&self) -> usize {
+        self.table.len() + self.forgotten.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.table.iter().map(|(key, held)| held.bytes(key)).sum()
+    }
 }
 
 impl Copy {
@@ -33,7 +53,7 @@ impl Copy {
             incarnation: self.incarnation + 1,
             paged: false,
             dirty: true,
-            table: BTreeMap::new(),
+            memory: Memory::default(),
         };
         std::mem::replace(self, fresh)
     }
@@ -56,6 +76,14 @@ enum Undo {
     Raise {
         shard: ShardId,
         max_counter: u64,
+    },
+    Forget {
+        shard: ShardId,
+        key: Key,
+        previous: Option<Held>,
+        /// Whether the key was new among the forgotten ones.
+        added: bool,
+        sum: u64,
     },
 }
 
@@ -121,12 +149,30 @@ impl Copies {
         copy.state.max_counter = max_counter.max(held.version.counter);
         copy.dirty = true;
         self.bytes += held.bytes(key);
-        let previous = copy.table.insert(key.clone(), held);
+        let previous = Arc::make_mut(&mut copy.memory.table).insert(key.clone(), held);
         match &previous {
             Some(previous) => self.bytes -= previous.bytes(key),
             None => self.documents += 1,
         }
         self.undo.push(Undo::Put { shard, key: key.clone(), previous, sum, documents, max_counter });
+    }
+
+    /// Forgets a document: `old` is the checksum of what the copy held under this key.
+    pub fn forget(&mut self, shard: ShardId, key: &Key, old: u64) {
+        let copy = self.shards.get_mut(&shard).expect("a shard that holds the document");
+        let bucket = Digest::bucket(key);
+        let sum = copy.state.digest.0[usize::from(bucket)];
+        copy.state.digest.subtract(bucket, old);
+        copy.state.documents -= 1;
+        copy.dirty = true;
+        let previous = Arc::make_mut(&mut copy.memory.table).remove(key);
+        if let Some(previous) = &previous {
+            self.documents -= 1;
+            self.bytes -= previous.bytes(key);
+        }
+        let added = copy.paged && Arc::make_mut(&mut copy.memory.forgotten).insert(key.clone());
+        self.documents += usize::from(added);
+        self.undo.push(Undo::Forget { shard, key: key.clone(), previous, added, sum });
     }
 
     /// Raises the counter; it never falls.
@@ -175,24 +221,41 @@ impl Copies {
                     let undone = match previous {
                         Some(previous) => {
                             self.bytes += previous.bytes(&key);
-                            copy.table.insert(key.clone(), previous)
+                            Arc::make_mut(&mut copy.memory.table).insert(key.clone(), previous)
                         }
                         None => {
                             self.documents -= 1;
-                            copy.table.remove(&key)
+                            Arc::make_mut(&mut copy.memory.table).remove(&key)
                         }
                     };
                     self.bytes -= undone.expect("a document that was put").bytes(&key);
+                }
+                Undo::Forget { shard, key, previous, added, sum } => {
+                    let copy = self.shards.get_mut(&shard).expect("a shard that forgot");
+                    copy.state.digest.0[usize::from(Digest::bucket(&key))] = sum;
+                    copy.state.documents += 1;
+                    if added {
+                        Arc::make_mut(&mut copy.memory.forgotten).remove(&key);
+                        self.documents -= 1;
+                    }
+                    if let Some(previous) = previous {
+                        self.documents += 1;
+                        self.bytes += previous.bytes(&key);
+                        Arc::make_mut(&mut copy.memory.table).insert(key, previous);
+                    }
                 }
                 Undo::Raise { shard, max_counter } => {
                     let copy = self.shards.get_mut(&shard).expect("a shard that was raised");
                     copy.state.max_counter = max_counter;
                 }
                 Undo::Copy { shard, previous } => {
-                    self.forget(shard);
+                    if let Some(undone) = self.shards.remove(&shard) {
+                        self.documents -= undone.memory.len();
+                        self.bytes -= undone.memory.bytes();
+                    }
                     if let Some(previous) = previous {
-                        self.documents += previous.table.len();
-                        self.bytes += table_bytes(&previous);
+                        self.documents += previous.memory.len();
+                        self.bytes += previous.memory.bytes();
                         self.shards.insert(shard, *previous);
                     }
                 }
@@ -209,9 +272,9 @@ impl Copies {
     pub fn flushed(&mut self, stale: BTreeSet<ShardId>) {
         assert!(self.undo.is_empty(), "only what is committed is flushed");
         for copy in self.shards.values_mut() {
-            copy.paged |= !copy.table.is_empty();
+            copy.paged |= !copy.memory.table.is_empty();
             copy.dirty = false;
-            copy.table.clear();
+            copy.memory = Memory::default();
         }
         self.stale = stale;
         self.documents = 0;
@@ -236,19 +299,8 @@ impl Copies {
         if removed.paged {
             self.stale.insert(shard);
         }
-        self.documents -= removed.table.len();
-        self.bytes -= table_bytes(&removed);
+        self.documents -= removed.memory.len();
+        self.bytes -= removed.memory.bytes();
         self.undo.push(Undo::Copy { shard, previous: Some(Box::new(removed)) });
     }
-
-    fn forget(&mut self, shard: ShardId) {
-        if let Some(copy) = self.shards.remove(&shard) {
-            self.documents -= copy.table.len();
-            self.bytes -= table_bytes(&copy);
-        }
-    }
-}
-
-fn table_bytes(copy: &Copy) -> usize {
-    copy.table.iter().map(|(key, held)| held.bytes(key)).sum()
 }

@@ -15,6 +15,36 @@ pub const BUCKETS: usize = 256;
 /// Keeps buckets independent of the shard a key falls into, which is chosen by the unseeded hash.
 const BUCKET_SEED: u64 = 0x6d69_726f_6972_2d62;
 
+/// How many buckets of the next level a bucket splits into.
+pub const FAN_OUT: usize = 16;
+
+/// The finest level: 256 buckets, each split three times, 2^20 in all.
+pub const MAX_LEVEL: u8 = 3;
+
+/// A bucket of some level. Level 0 is what a [`Digest`] keeps up; the finer ones are computed when they are asked for.
+/// Bucket `b` of one level splits into `b + 256 * 16^level * (0..16)` of the next: more bits of the same hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Bucket(pub u32);
+
+impl Bucket {
+    /// The bucket of a document (`collection \0 id`).
+    pub fn of(name: &str, level: u8) -> Bucket {
+        let hash = xxh3_64_with_seed(name.as_bytes(), BUCKET_SEED);
+        Bucket((hash % Bucket::count(level)) as u32)
+    }
+
+    /// How many buckets a level has.
+    pub fn count(level: u8) -> u64 {
+        assert!(level <= MAX_LEVEL);
+        (BUCKETS as u64) << (4 * level)
+    }
+
+    /// The buckets of the next level that this one of `level` splits into.
+    pub fn split(self, level: u8) -> impl Iterator<Item = Bucket> {
+        (0..FAN_OUT as u32).map(move |part| Bucket(self.0 + part * Bucket::count(level) as u32))
+    }
+}
+
 /// Order-free wrapping sums of the checksums of a copy's documents, tombstones included, per bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Vec<u64>", try_from = "Vec<u64>")]
@@ -29,7 +59,7 @@ impl Default for Digest {
 impl Digest {
     /// The bucket of a document, `0..BUCKETS`; the same on every node.
     pub fn bucket(key: &Key) -> u16 {
-        (xxh3_64_with_seed(key.encoded().as_bytes(), BUCKET_SEED) % BUCKETS as u64) as u16
+        Bucket::of(key.encoded(), 0).0 as u16
     }
 
     /// The buckets in which two copies differ, ascending.

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use super::copies::Copies;
-use super::digest::Digest;
+use super::digest::{Bucket, Digest};
 use super::log::{Header, Log};
 use super::pages::{Pages, Rows};
-use super::{Engine, Options};
+use super::reads::Range;
+use super::{Effect, Engine, Options};
 use crate::error::EngineError;
 use crate::id::ShardId;
 
@@ -23,6 +24,11 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The next commit flushes.
+    pub fn reached() -> Limits {
+        Limits { documents: 0, bytes: 0, log_bytes: 0 }
+    }
+
     /// As much again as the options allow, from what there is already.
     pub fn behind(options: &Options, copies: &Copies, log: &Log) -> Limits {
         // Configurations and counters fill the log only, and every commit pads it.
@@ -48,9 +54,37 @@ impl Engine {
     /// A full disk postpones the flush: memory and log keep growing until there is room. After any other error the
     /// engine is to be recovered from disk.
     pub(super) fn flush(&mut self) -> Result<(), EngineError> {
+        self.flush_into(false)
+    }
+
+    /// Moves everything into a new page file that holds nothing else, and removes the old one: what deleted and
+    /// replaced documents took comes back. While it works it takes the room of both files, and everybody waits.
+    ///
+    /// What is staged is committed first. On a full disk nothing changes, and it fails with `Full`. What a snapshot
+    /// reads is gone afterwards.
+    pub fn compact(&mut self) -> Result<Vec<Effect>, EngineError> {
+        let effects = self.commit()?;
+        self.check()?;
+        match self.flush_into(true) {
+            Ok(()) => Ok(effects),
+            Err(EngineError::Full(error)) => Err(EngineError::Full(error)),
+            Err(error) => {
+                self.poisoned = true;
+                Err(error)
+            }
+        }
+    }
+
+    fn flush_into(&mut self, fresh: bool) -> Result<(), EngineError> {
         let before = self.log.header();
-        let (replaced, stale) = match self.write_pages(before.generation) {
+        let written = if fresh {
+            self.rewrite(before.generation).map(|pages| (Some(pages), BTreeSet::new()))
+        } else {
+            self.write_pages(before.generation)
+        };
+        let (replaced, stale) = match written {
             Ok(written) => written,
+            Err(EngineError::Full(error)) if fresh => return Err(EngineError::Full(error)),
             Err(EngineError::Full(error)) => {
                 tracing::warn!("the flush of log {} waits for room: {error}", before.generation);
                 self.limits = Limits::behind(&self.options, &self.copies, &self.log);
@@ -107,8 +141,11 @@ impl Engine {
         for (shard, copy) in self.copies.iter() {
             if let Some(pages) = self.pages.as_ref().filter(|_| copy.paged) {
                 let mut put = Ok(());
-                let scanned = pages.scan(shard, copy.incarnation, None, |key, held| {
-                    put = rows.put_document(shard, copy.incarnation, &key, &held);
+                let scanned = pages.scan(shard, copy.incarnation, &Range::default(), |name, found| {
+                    if copy.memory.forgotten.contains(name) || copy.memory.table.contains_key(name) {
+                        return ControlFlow::Continue(());
+                    }
+                    put = rows.put_document(shard, copy.incarnation, name, found);
                     if put.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 });
                 put?;
@@ -119,8 +156,8 @@ impl Engine {
                     Err(error) => return Err(redb::Error::Corrupted(error.to_string())),
                 }
             }
-            for (key, held) in &copy.table {
-                rows.put_document(shard, copy.incarnation, key, held)?;
+            for (key, held) in copy.memory.table.iter() {
+                rows.put_document(shard, copy.incarnation, key.encoded(), held.borrowed())?;
             }
             rows.put_shard(shard, copy.incarnation, &copy.state)?;
         }
@@ -133,21 +170,25 @@ impl Engine {
             return Ok(());
         };
         for (shard, copy) in self.copies.iter_mut().filter(|(_, copy)| copy.paged) {
-            let mut sums = BTreeMap::new();
-            let scanned = pages.scan(shard, copy.incarnation, None, |key, held| {
-                sums.insert(key, held.sum);
-                ControlFlow::Continue(())
-            });
-            match scanned {
+            let whole = Range::default();
+            match pages.scan(shard, copy.incarnation, &whole, |_, _| ControlFlow::Continue(())) {
                 Ok(()) if !copy.state.damaged => {}
                 Ok(()) | Err(EngineError::Damaged { .. }) => {
-                    sums.extend(copy.table.iter().map(|(key, held)| (key.clone(), held.sum)));
+                    let mut sums = BTreeMap::new();
+                    // What stops this scan stopped the one above.
+                    let _ = pages.scan(shard, copy.incarnation, &whole, |name, found| {
+                        if !copy.memory.forgotten.contains(name) {
+                            sums.insert(name.to_owned(), found.sum);
+                        }
+                        ControlFlow::Continue(())
+                    });
+                    sums.extend(copy.memory.table.iter().map(|(key, held)| (key.encoded().to_owned(), held.sum)));
                     copy.state.damaged = true;
                     copy.dirty = true;
                     copy.state.documents = sums.len() as u64;
                     copy.state.digest = Digest::default();
-                    for (key, sum) in &sums {
-                        copy.state.digest.add(Digest::bucket(key), *sum);
+                    for (name, sum) in &sums {
+                        copy.state.digest.add(Bucket::of(name, 0).0 as u16, *sum);
                     }
                 }
                 Err(error) => return Err(error),
@@ -171,8 +212,11 @@ fn write_changes(rows: &mut Rows<'_>, copies: &Copies) -> Result<BTreeSet<ShardI
         rows.put_shard(shard, copy.incarnation, &copy.state)?;
     }
     for (shard, copy) in copies.iter() {
-        for (key, held) in &copy.table {
-            rows.put_document(shard, copy.incarnation, key, held)?;
+        for key in copy.memory.forgotten.iter() {
+            rows.remove_document(shard, copy.incarnation, key)?;
+        }
+        for (key, held) in copy.memory.table.iter() {
+            rows.put_document(shard, copy.incarnation, key.encoded(), held.borrowed())?;
         }
     }
     Ok(stale)

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::bytes::{Reader, Writer};
-use super::sectors::{self, Owner, PAYLOAD_BYTES, SECTOR_BYTES, Sector};
+use super::sectors::{self, Owner, SECTOR_BYTES, Sector, Stretch};
 use crate::env::{Disk, File};
 use crate::error::EngineError;
 use crate::id::DiskId;
@@ -130,38 +130,58 @@ impl Log {
         Ok(log)
     }
 
-    /// Opens a log whose header was read, and returns its committed groups, oldest first.
+    /// Opens a log whose header was read, and passes on its committed groups, oldest first.
     ///
     /// The rest of a group that was cut short is cut off. The last group, which may have been read from a cache whose
     /// sync had failed, is written again and synced, so that whatever is replayed is durable before it is answered.
     /// Fails with `Corrupt` if anything but the tail does not fit.
-    pub fn recover(disk: &dyn Disk, header: Header) -> Result<(Log, Vec<Vec<u8>>), EngineError> {
+    pub fn recover(
+        disk: &dyn Disk,
+        header: Header,
+        mut replay: impl FnMut(&[u8]) -> Result<(), EngineError>,
+    ) -> Result<Log, EngineError> {
         let name = Header::name(header.generation);
+        let corrupt = |what| EngineError::Corrupt { file: name.clone(), what };
         let file = disk.open(&name)?;
-        let mut bytes = vec![0; file.len()? as usize];
-        file.read_at(0, &mut bytes)?;
-        let mut groups = Vec::new();
-        let mut starts = vec![0];
-        let mut index = 1;
-        while let Some((group, next)) = read_group(&bytes, &header, index, groups.len() as u64 + 1)
-            .map_err(|what| EngineError::Corrupt { file: name.clone(), what })?
-        {
-            groups.push(group);
-            starts.push(index);
+        let mut stretch = Stretch::new(Arc::clone(&file))?;
+        let (mut index, mut sequence) = (1, 1);
+        let mut group = Group::default();
+        // The last whole group, as it lies in the file.
+        let (mut last, mut start) = (stretch.sector(0)?.to_vec(), 0);
+        while let Some(next) = group.read(&mut stretch, &header, index, sequence)?.map_err(corrupt)? {
+            replay(group.operations())?;
+            std::mem::swap(&mut last, &mut group.sectors);
+            start = index;
             index = next;
+            sequence += 1;
         }
-        let sequence = groups.len() as u64 + 1;
-        check_tail(&bytes, header.owner(sequence), index)
-            .map_err(|what| EngineError::Corrupt { file: name.clone(), what })?;
+        check_tail(&mut stretch, header.owner(sequence), index)?.map_err(corrupt)?;
         let end = index * SECTOR_BYTES as u64;
-        if bytes.len() as u64 > end {
+        if stretch.len() > end {
             file.set_len(end)?;
         }
-        let last = starts.last().map_or(0, |&index| index as usize * SECTOR_BYTES);
-        file.write_at(last as u64, &bytes[last..end as usize])?;
+        file.write_at(start * SECTOR_BYTES as u64, &last)?;
         file.sync()?;
-        let log = Log { file, header, sequence, end, group: Vec::new(), sectors: Vec::new() };
-        Ok((log, groups))
+        Ok(Log { file, header, sequence, end, group: Vec::new(), sectors: Vec::new() })
+    }
+
+    /// Whether header and groups can still be read back from the disk.
+    pub fn is_whole(&self, disk: &dyn Disk) -> Result<bool, EngineError> {
+        match Header::read(disk, self.header.generation) {
+            Ok(Some(header)) if header == self.header => {}
+            Ok(_) | Err(EngineError::Corrupt { .. } | EngineError::Format { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let mut stretch = Stretch::new(Arc::clone(&self.file))?;
+        let mut group = Group::default();
+        let mut index = 1;
+        for sequence in 1..self.sequence {
+            match group.read(&mut stretch, &self.header, index, sequence)? {
+                Ok(Some(next)) => index = next,
+                Ok(None) | Err(_) => return Ok(false),
+            }
+        }
+        Ok(index * SECTOR_BYTES as u64 == self.end)
     }
 
     pub fn header(&self) -> Header {
@@ -213,48 +233,76 @@ fn group_checksum(header: &Header, sequence: u64, operations: &[u8]) -> u64 {
     xxh3_64(&parts)
 }
 
-/// The operations of the group that begins at sector `index`, and the sector behind it; `None` if a sector of it is
-/// missing. Fails if all its sectors are there and it still is not a group.
-fn read_group(bytes: &[u8], header: &Header, index: u64, sequence: u64) -> Result<Option<(Vec<u8>, u64)>, String> {
-    let owner = header.owner(sequence);
-    let Sector::Valid(first) = sectors::read(bytes, owner, index) else {
-        return Ok(None);
-    };
-    let mut reader = Reader(first);
-    let (Some(found), Some(length), Some(checksum)) = (reader.u64(), reader.u32(), reader.u64()) else {
-        return Err(format!("group {sequence} has no header"));
-    };
-    let length = length as usize;
-    let count = sectors::count(GROUP_HEADER_BYTES + length) as u64;
-    if (bytes.len() as u64) < (index + count) * SECTOR_BYTES as u64 {
-        return Ok(None);
+/// A group as it was read.
+#[derive(Default)]
+struct Group {
+    sectors: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+impl Group {
+    fn operations(&self) -> &[u8] {
+        &self.payload[GROUP_HEADER_BYTES..]
     }
-    let mut group = Vec::with_capacity(count as usize * PAYLOAD_BYTES);
-    for index in index..index + count {
-        let Sector::Valid(payload) = sectors::read(bytes, owner, index) else {
-            return Ok(None);
+
+    /// Reads the group that begins at sector `index`; the sector behind it, or `None` if a sector of it is missing.
+    /// The inner error says what is wrong if all its sectors are there and it still is not a group.
+    fn read(
+        &mut self,
+        stretch: &mut Stretch,
+        header: &Header,
+        index: u64,
+        sequence: u64,
+    ) -> io::Result<Result<Option<u64>, String>> {
+        let owner = header.owner(sequence);
+        self.sectors.clear();
+        self.payload.clear();
+        if !self.take(stretch, owner, index)? {
+            return Ok(Ok(None));
+        }
+        let mut reader = Reader(&self.payload);
+        let (Some(found), Some(length), Some(checksum)) = (reader.u64(), reader.u32(), reader.u64()) else {
+            return Ok(Err(format!("group {sequence} has no header")));
         };
-        group.extend_from_slice(payload);
+        let bytes = GROUP_HEADER_BYTES + length as usize;
+        let end = index + sectors::count(bytes) as u64;
+        if stretch.len() < end * SECTOR_BYTES as u64 {
+            return Ok(Ok(None));
+        }
+        for index in index + 1..end {
+            if !self.take(stretch, owner, index)? {
+                return Ok(Ok(None));
+            }
+        }
+        self.payload.truncate(bytes);
+        if found != sequence || checksum != group_checksum(header, sequence, self.operations()) {
+            return Ok(Err(format!("group {sequence} does not match its checksum")));
+        }
+        Ok(Ok(Some(end)))
     }
-    group.truncate(GROUP_HEADER_BYTES + length);
-    group.drain(..GROUP_HEADER_BYTES);
-    if found != sequence || checksum != group_checksum(header, sequence, &group) {
-        return Err(format!("group {sequence} does not match its checksum"));
+
+    /// Takes one more sector in; `false` if it is not of this group.
+    fn take(&mut self, stretch: &mut Stretch, owner: Owner, index: u64) -> io::Result<bool> {
+        let sector = stretch.sector(index)?;
+        let Sector::Valid(payload) = sectors::read(sector, owner, index) else {
+            return Ok(false);
+        };
+        self.sectors.extend_from_slice(sector);
+        self.payload.extend_from_slice(payload);
+        Ok(true)
     }
-    Ok(Some((group, index + count)))
 }
 
 /// Behind the last whole group only sectors of the next one may lie, which a crash cut short. Anything else was
 /// written and has changed since.
-fn check_tail(bytes: &[u8], owner: Owner, from: u64) -> Result<(), String> {
-    let sectors = (bytes.len() / SECTOR_BYTES) as u64;
-    for index in from..sectors {
-        if sectors::read(bytes, owner, index) == Sector::Foreign {
+fn check_tail(stretch: &mut Stretch, owner: Owner, from: u64) -> io::Result<Result<(), String>> {
+    for index in from..stretch.len() / SECTOR_BYTES as u64 {
+        if sectors::read(stretch.sector(index)?, owner, index) == Sector::Foreign {
             let sequence = owner.sequence;
-            return Err(format!(
+            return Ok(Err(format!(
                 "sector {index} is damaged, in or behind group {sequence}; nothing is dropped silently"
-            ));
+            )));
         }
     }
-    Ok(())
+    Ok(Ok(()))
 }

@@ -20,12 +20,15 @@ use super::ShardState;
 use super::blocks::{Backend, Blocks};
 use super::bytes::{Reader, Writer};
 use super::log::FORMAT;
-use super::record::{self, Held, META_KEY};
+use super::reads::Range;
+use super::record::{self, Borrowed, Held, META_KEY};
 use crate::env::Disk;
 use crate::error::EngineError;
 use crate::id::{DiskId, Key, ShardId};
 
 const ROWS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("rows");
+
+type Table = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// A shard's row: what a copy is called in the page file, and its state.
 pub type ShardRow = (ShardId, u64, ShardState);
@@ -43,7 +46,7 @@ pub struct Pages {
 struct Open {
     blocks: Arc<Blocks>,
     /// Of the last flush. Taken once: a read transaction per read would cost more than the read.
-    rows: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    rows: Option<Arc<Table>>,
     database: Database,
 }
 
@@ -97,59 +100,64 @@ impl Pages {
         rows.ok_or_else(|| self.corrupt("the row of a shard is damaged"))
     }
 
-    /// Whether there are documents of earlier incarnations, which a flush has yet to remove.
+    /// Whether there are documents of earlier incarnations, which a flush has yet to remove. If that cannot be read,
+    /// there are: the flush finds out, and moves what can be read to another file.
     pub fn has_stale(&self, shard: ShardId, incarnation: u64) -> Result<bool, EngineError> {
         let (first, end) = stale_range(shard, incarnation);
-        self.read(|rows| Ok(rows.range::<&[u8]>(&first[..]..&end[..])?.next().transpose()?.is_some()))
+        match self.read(|rows| Ok(rows.range::<&[u8]>(&first[..]..&end[..])?.next().transpose()?.is_some())) {
+            Err(EngineError::Corrupt { .. }) => Ok(true),
+            result => result,
+        }
+    }
+
+    /// Whether everything of the earlier incarnations can be read.
+    pub fn reads_stale(&self, shard: ShardId, incarnation: u64) -> Result<bool, EngineError> {
+        let (first, end) = stale_range(shard, incarnation);
+        let read = self.read(|rows| {
+            rows.range::<&[u8]>(&first[..]..&end[..])?.try_for_each(|row| row.map(drop)).map_err(redb::Error::from)
+        });
+        match read {
+            Ok(()) => Ok(true),
+            Err(EngineError::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// A document of a copy. Fails with `Damaged` if what is there is not what was written.
     pub fn get(&self, shard: ShardId, incarnation: u64, key: &Key) -> Result<Option<Held>, EngineError> {
-        let mut row_key = Vec::with_capacity(64);
-        record::document_key(&mut row_key, shard, incarnation, key.encoded());
-        let row = self
-            .read(|rows| Ok(rows.get(&row_key[..])?.map(|row| record::read_document(key, row.value()))))
-            .map_err(|error| self.damaged(shard, error))?;
-        match row {
-            None => Ok(None),
-            Some(Some(held)) => Ok(Some(held)),
-            Some(None) => Err(EngineError::Damaged { shard, disk: self.disk_id }),
-        }
+        let found = self
+            .read(|rows| find(rows, shard, incarnation, key))
+            .map_err(|error| damaged(shard, self.disk_id, error))?;
+        found.map_err(|NotWhole| EngineError::Damaged { shard, disk: self.disk_id })
     }
 
-    /// Visits the documents of a copy behind `after`, in key order, until told to stop.
+    /// Visits the documents of a copy from `range.from` on, in key order, until told to stop. The name of a document
+    /// is `collection \0 id`.
     pub fn scan(
         &self,
         shard: ShardId,
         incarnation: u64,
-        after: Option<&Key>,
-        mut visit: impl FnMut(Key, Held) -> ControlFlow<()>,
+        range: &Range<'_>,
+        visit: impl FnMut(&str, Borrowed<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        let (mut first, mut end) = (Vec::new(), Vec::new());
-        record::document_key(&mut first, shard, incarnation, after.map_or("", Key::encoded));
-        record::document_key(&mut end, shard, incarnation + 1, "");
-        if after.is_some() {
-            // The least key behind `after`.
-            first.push(0);
-        }
-        let damaged = EngineError::Damaged { shard, disk: self.disk_id };
-        let whole = self
-            .read(|rows| {
-                for row in rows.range::<&[u8]>(&first[..]..&end[..])? {
-                    let (key, value) = row?;
-                    let held = record::document_name(key.value())
-                        .and_then(|key| record::read_document(&key, value.value()).map(|held| (key, held)));
-                    let Some((key, held)) = held else {
-                        return Ok(false);
-                    };
-                    if visit(key, held).is_break() {
-                        break;
-                    }
-                }
-                Ok(true)
-            })
-            .map_err(|error| self.damaged(shard, error))?;
-        if whole { Ok(()) } else { Err(damaged) }
+        let scanned = self
+            .read(|rows| scan(rows, shard, incarnation, range, visit))
+            .map_err(|error| damaged(shard, self.disk_id, error))?;
+        scanned.map_err(|NotWhole| EngineError::Damaged { shard, disk: self.disk_id })
+    }
+
+    /// The documents as they are now, to be read while the file is written on.
+    pub fn freeze(&self) -> Result<Frozen, EngineError> {
+        let open = self.opened()?;
+        let rows = open.as_ref().and_then(|handle| handle.rows.clone());
+        Ok(Frozen { rows: rows.ok_or_else(|| self.corrupt("its table is missing"))?, disk_id: self.disk_id })
+    }
+
+    /// Forgets what was read, so that every later read comes from the disk. What was frozen can no longer be read.
+    pub fn reopen(&self) -> Result<(), EngineError> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(self.opened()?);
+        Ok(())
     }
 
     /// Writes one transaction. After an error the file is as it was before, or as the transaction left it.
@@ -222,10 +230,7 @@ impl Pages {
         Ok(open)
     }
 
-    fn read<T>(
-        &self,
-        read: impl FnOnce(&ReadOnlyTable<&'static [u8], &'static [u8]>) -> Result<T, redb::Error>,
-    ) -> Result<T, EngineError> {
+    fn read<T>(&self, read: impl FnOnce(&Table) -> Result<T, redb::Error>) -> Result<T, EngineError> {
         let mut open = self.opened()?;
         let Some(rows) = open.as_ref().and_then(|handle| handle.rows.as_ref()) else {
             return Err(self.corrupt("its table is missing"));
@@ -257,25 +262,100 @@ impl Pages {
     fn corrupt(&self, what: &str) -> EngineError {
         EngineError::Corrupt { file: Pages::name(self.number), what: what.to_owned() }
     }
+}
 
-    /// Rot met while a document was looked for is that shard's damage.
-    fn damaged(&self, shard: ShardId, error: EngineError) -> EngineError {
-        match error {
-            EngineError::Corrupt { .. } => EngineError::Damaged { shard, disk: self.disk_id },
-            error => error,
-        }
+/// Rot met while a document was looked for is that shard's damage.
+fn damaged(shard: ShardId, disk: DiskId, error: EngineError) -> EngineError {
+    match error {
+        EngineError::Corrupt { .. } => EngineError::Damaged { shard, disk },
+        error => error,
     }
 }
 
 impl Open {
     fn read_rows(&mut self) -> Result<(), redb::Error> {
         self.rows = match self.database.begin_read()?.open_table(ROWS) {
-            Ok(rows) => Some(rows),
+            Ok(rows) => Some(Arc::new(rows)),
             Err(redb::TableError::TableDoesNotExist(_)) => None,
             Err(error) => return Err(error.into()),
         };
         Ok(())
     }
+}
+
+/// The documents of a page file at the time of a flush.
+#[derive(Clone)]
+pub struct Frozen {
+    rows: Arc<Table>,
+    disk_id: DiskId,
+}
+
+impl Frozen {
+    pub fn get(&self, shard: ShardId, incarnation: u64, key: &Key) -> Result<Option<Held>, EngineError> {
+        let found = find(&self.rows, shard, incarnation, key).map_err(|_| EngineError::SnapshotGone)?;
+        found.map_err(|NotWhole| EngineError::Damaged { shard, disk: self.disk_id })
+    }
+
+    pub fn scan(
+        &self,
+        shard: ShardId,
+        incarnation: u64,
+        range: &Range<'_>,
+        visit: impl FnMut(&str, Borrowed<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let scanned = scan(&self.rows, shard, incarnation, range, visit).map_err(|_| EngineError::SnapshotGone)?;
+        scanned.map_err(|NotWhole| EngineError::Damaged { shard, disk: self.disk_id })
+    }
+}
+
+/// A row that is not what was written.
+struct NotWhole;
+
+fn find(
+    rows: &Table,
+    shard: ShardId,
+    incarnation: u64,
+    key: &Key,
+) -> Result<Result<Option<Held>, NotWhole>, redb::Error> {
+    let mut row_key = Vec::with_capacity(64);
+    record::document_key(&mut row_key, shard, incarnation, key.encoded());
+    let Some(row) = rows.get(&row_key[..])? else {
+        return Ok(Ok(None));
+    };
+    Ok(record::read_document(key.encoded(), row.value()).map(|found| Some(found.held())).ok_or(NotWhole))
+}
+
+fn scan(
+    rows: &Table,
+    shard: ShardId,
+    incarnation: u64,
+    range: &Range<'_>,
+    mut visit: impl FnMut(&str, Borrowed<'_>) -> ControlFlow<()>,
+) -> Result<Result<(), NotWhole>, redb::Error> {
+    let (mut first, mut end) = (Vec::new(), Vec::new());
+    record::document_key(&mut first, shard, incarnation, range.from);
+    match range.until {
+        Some(until) => {
+            record::document_key(&mut end, shard, incarnation, "");
+            end.extend_from_slice(until);
+        }
+        None => record::document_key(&mut end, shard, incarnation + 1, ""),
+    }
+    if first >= end {
+        return Ok(Ok(()));
+    }
+    for row in rows.range::<&[u8]>(&first[..]..&end[..])? {
+        let (key, value) = row?;
+        let found = record::document_name(key.value())
+            .and_then(|name| record::read_document(name, value.value()).map(|found| (name, found)));
+        let Some((name, found)) = found else {
+            return Ok(Err(NotWhole));
+        };
+        if visit(name, found).is_break() {
+            break;
+        }
+    }
+    Ok(Ok(()))
 }
 
 fn read_shard(key: &[u8], row: &[u8]) -> Option<ShardRow> {
@@ -296,11 +376,11 @@ impl Rows<'_> {
         &mut self,
         shard: ShardId,
         incarnation: u64,
-        key: &Key,
-        held: &Held,
+        name: &str,
+        found: Borrowed<'_>,
     ) -> Result<(), redb::Error> {
-        record::document_key(&mut self.key, shard, incarnation, key.encoded());
-        record::document_row(&mut self.row, held);
+        record::document_key(&mut self.key, shard, incarnation, name);
+        record::document_row(&mut self.row, found);
         self.table.insert(&self.key[..], &self.row[..])?;
         Ok(())
     }
@@ -308,6 +388,12 @@ impl Rows<'_> {
     pub fn put_shard(&mut self, shard: ShardId, incarnation: u64, state: &ShardState) -> Result<(), redb::Error> {
         record::shard_row(&mut self.row, shard, incarnation, state);
         self.table.insert(&record::shard_key(shard)[..], &self.row[..])?;
+        Ok(())
+    }
+
+    pub fn remove_document(&mut self, shard: ShardId, incarnation: u64, key: &Key) -> Result<(), redb::Error> {
+        record::document_key(&mut self.key, shard, incarnation, key.encoded());
+        self.table.remove(&self.key[..])?;
         Ok(())
     }
 

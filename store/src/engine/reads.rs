@@ -1,32 +1,150 @@
 //! Reads that see memory and pages as one, in key order.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
-use super::digest::{BUCKETS, Digest};
-use super::record::{self, Held};
+use super::copies::{Copy, Memory};
+use super::digest::{Bucket, Digest};
+use super::pages::{Frozen, Pages};
+use super::record::{self, Borrowed, Held};
 use super::{Engine, Page, Stored};
 use crate::error::EngineError;
 use crate::id::{Key, ShardId, Version};
 
-impl Engine {
-    /// The documents of these buckets, in key order, with what is staged.
-    pub fn list(&self, shard: ShardId, buckets: &[u16]) -> Result<Vec<(Key, Version)>, EngineError> {
-        let mut wanted = [false; BUCKETS];
-        for &bucket in buckets {
-            // A bucket that no document falls into is an empty one.
-            if let Some(wanted) = wanted.get_mut(usize::from(bucket)) {
-                *wanted = true;
+/// Documents that lie together in key order, by their names (`collection \0 id`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Range<'a> {
+    /// The first name that belongs to it, if there is such a document.
+    pub from: &'a str,
+    /// The least bytes that no longer belong to it; `None`: it has no end.
+    pub until: Option<&'a [u8]>,
+}
+
+/// Where a copy is read: from the engine as it is now, or from a snapshot of it.
+pub(super) enum Source<'a> {
+    Nothing,
+    Pages(&'a Pages),
+    Frozen(&'a Frozen),
+}
+
+/// A copy, to be read.
+pub(super) struct View<'a> {
+    pub(super) shard: ShardId,
+    pub(super) incarnation: u64,
+    pub(super) memory: &'a Memory,
+    pub(super) source: Source<'a>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn get(&self, key: &Key) -> Result<Option<Cow<'a, Held>>, EngineError> {
+        if let Some(held) = self.memory.table.get(key) {
+            return Ok(Some(Cow::Borrowed(held)));
+        }
+        if self.memory.forgotten.contains(key) {
+            return Ok(None);
+        }
+        let found = match &self.source {
+            Source::Nothing => None,
+            Source::Pages(pages) => pages.get(self.shard, self.incarnation, key)?,
+            Source::Frozen(frozen) => frozen.get(self.shard, self.incarnation, key)?,
+        };
+        Ok(found.map(Cow::Owned))
+    }
+
+    /// Visits the documents of a range in key order; where memory and pages both hold one, memory's is newer.
+    pub(super) fn visit(
+        &self,
+        range: &Range<'_>,
+        mut visit: impl FnMut(&str, Borrowed<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let from = (Bound::Included(range.from), Bound::Unbounded);
+        let inside = |name: &str| range.until.is_none_or(|until| name.as_bytes() < until);
+        let table = self.memory.table.range::<str, _>(from);
+        let mut table = table.map(|(key, held)| (key.encoded(), held)).take_while(|(name, _)| inside(name)).peekable();
+        let forgotten = &self.memory.forgotten;
+        let mut flow = ControlFlow::Continue(());
+        let merge = |name: &str, found: Borrowed<'_>| {
+            flow = (|| {
+                let mut is_newer = false;
+                while let Some((newer, held)) = table.next_if(|(newer, _)| *newer <= name) {
+                    is_newer = newer == name;
+                    visit(newer, held.borrowed())?;
+                }
+                let is_gone = is_newer || (!forgotten.is_empty() && forgotten.contains(name));
+                if is_gone { ControlFlow::Continue(()) } else { visit(name, found) }
+            })();
+            flow
+        };
+        match &self.source {
+            Source::Nothing => {}
+            Source::Pages(pages) => pages.scan(self.shard, self.incarnation, range, merge)?,
+            Source::Frozen(frozen) => frozen.scan(self.shard, self.incarnation, range, merge)?,
+        }
+        if flow.is_continue() {
+            for (name, held) in table {
+                if visit(name, held.borrowed()).is_break() {
+                    break;
+                }
             }
         }
+        Ok(())
+    }
+
+    /// The first documents of a range: at most `max_documents`, and no more than fit into `max_bytes`, but always one
+    /// if there is one.
+    pub(super) fn page(&self, range: &Range<'_>, max_documents: usize, max_bytes: usize) -> Result<Page, EngineError> {
+        let mut page = Page { documents: Vec::new(), more: false };
+        let (mut bytes, mut result) = (0, Ok(()));
+        self.visit(range, |name, found| {
+            bytes += name.len() + found.value.map_or(0, <[u8]>::len);
+            if !page.documents.is_empty() && (page.documents.len() >= max_documents || bytes > max_bytes) {
+                page.more = true;
+                return ControlFlow::Break(());
+            }
+            match Key::from_encoded(name) {
+                Some(key) => page.documents.push((key, found.held().stored())),
+                None => {
+                    result = Err(EngineError::Corrupt {
+                        file: format!("shard {}", self.shard),
+                        what: "a document has a name that no document can have".to_owned(),
+                    });
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        result.map(|()| page)
+    }
+}
+
+impl Engine {
+    /// The documents of these buckets, in key order, with what is staged.
+    pub fn list(&self, shard: ShardId, level: u8, buckets: &[Bucket]) -> Result<Vec<(Key, Version)>, EngineError> {
+        let wanted = Wanted::new(level, buckets);
         let mut documents = Vec::new();
-        self.visit(shard, None, |key, held| {
-            if wanted[usize::from(Digest::bucket(key))] {
-                documents.push((key.clone(), held.version));
+        self.visit(shard, &Range::default(), |name, found| {
+            if wanted.place(name).is_some() {
+                documents.extend(Key::from_encoded(name).map(|key| (key, found.version)));
             }
             ControlFlow::Continue(())
         })?;
         Ok(documents)
+    }
+
+    /// The digests of the buckets that these ones of `level` split into, in the order of [`Bucket::split`], computed
+    /// from the documents.
+    pub fn split(&self, shard: ShardId, level: u8, buckets: &[Bucket]) -> Result<Vec<u64>, EngineError> {
+        let parts: Vec<Bucket> = buckets.iter().flat_map(|bucket| bucket.split(level)).collect();
+        let wanted = Wanted::new(level + 1, &parts);
+        let mut sums = vec![0u64; parts.len()];
+        self.visit(shard, &Range::default(), |name, found| {
+            if let Some(place) = wanted.place(name) {
+                sums[place] = sums[place].wrapping_add(found.sum);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(sums)
     }
 
     /// The next documents behind `after`, in key order, tombstones included, with what is staged: at most
@@ -38,26 +156,42 @@ impl Engine {
         max_documents: usize,
         max_bytes: usize,
     ) -> Result<Page, EngineError> {
-        let mut page = Page { documents: Vec::new(), more: false };
-        let mut bytes = 0;
-        self.visit(shard, after, |key, held| {
-            bytes += held.bytes(key);
-            if !page.documents.is_empty() && (page.documents.len() >= max_documents || bytes > max_bytes) {
-                page.more = true;
-                return ControlFlow::Break(());
-            }
-            page.documents.push((key.clone(), Stored { version: held.version, value: held.value.clone() }));
-            ControlFlow::Continue(())
-        })?;
-        Ok(page)
+        let from = after.map_or_else(String::new, behind);
+        self.range(shard, &Range { from: &from, until: None }, max_documents, max_bytes)
+    }
+
+    /// The first documents of a range, like [`Engine::page`].
+    pub fn range(
+        &self,
+        shard: ShardId,
+        range: &Range<'_>,
+        max_documents: usize,
+        max_bytes: usize,
+    ) -> Result<Page, EngineError> {
+        self.check()?;
+        match self.view(shard) {
+            Some(view) => view.page(range, max_documents, max_bytes),
+            None => Ok(Page { documents: Vec::new(), more: false }),
+        }
+    }
+
+    /// Visits the documents of a range where they lie, tombstones included, in key order: name (`collection \0 id`),
+    /// version, value.
+    pub fn scan(
+        &self,
+        shard: ShardId,
+        range: &Range<'_>,
+        mut visit: impl FnMut(&str, Version, Option<&[u8]>) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        self.visit(shard, range, |name, found| visit(name, found.version, found.value))
     }
 
     /// Digest and count of a copy, computed from its documents and not from what was kept up on the way. `Damaged` if
     /// one of them is not what was written.
     pub fn recount(&self, shard: ShardId) -> Result<(Digest, u64), EngineError> {
         let (mut digest, mut count) = (Digest::default(), 0);
-        self.visit(shard, None, |key, held| {
-            digest.add(Digest::bucket(key), record::checksum(key, held.version, held.value.as_deref()));
+        self.visit(shard, &Range::default(), |name, found| {
+            digest.add(Bucket::of(name, 0).0 as u16, record::checksum(name, found.version, found.value));
             count += 1;
             ControlFlow::Continue(())
         })?;
@@ -67,60 +201,112 @@ impl Engine {
     /// Everything that a copy holds, tombstones included, in key order, with what is staged.
     pub fn documents(&self, shard: ShardId) -> Result<Vec<(Key, Version)>, EngineError> {
         let mut documents = Vec::new();
-        self.visit(shard, None, |key, held| {
-            documents.push((key.clone(), held.version));
+        self.visit(shard, &Range::default(), |name, found| {
+            documents.extend(Key::from_encoded(name).map(|key| (key, found.version)));
             ControlFlow::Continue(())
         })?;
         Ok(documents)
     }
 
     pub(super) fn find(&self, shard: ShardId, key: &Key) -> Result<Option<Cow<'_, Held>>, EngineError> {
-        let Some(copy) = self.copies.get(shard) else {
-            return Ok(None);
-        };
-        if let Some(held) = copy.table.get(key) {
-            return Ok(Some(Cow::Borrowed(held)));
-        }
-        match &self.pages {
-            Some(pages) if copy.paged => Ok(pages.get(shard, copy.incarnation, key)?.map(Cow::Owned)),
-            _ => Ok(None),
+        match self.view(shard) {
+            Some(view) => view.get(key),
+            None => Ok(None),
         }
     }
 
-    /// Visits the documents behind `after`, in key order; where memory and pages both hold one, memory's is newer.
-    fn visit(
+    pub(super) fn visit(
         &self,
         shard: ShardId,
-        after: Option<&Key>,
-        mut visit: impl FnMut(&Key, &Held) -> ControlFlow<()>,
+        range: &Range<'_>,
+        visit: impl FnMut(&str, Borrowed<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         self.check()?;
-        let Some(copy) = self.copies.get(shard) else {
-            return Ok(());
+        match self.view(shard) {
+            Some(view) => view.visit(range, visit),
+            None => Ok(()),
+        }
+    }
+
+    fn view(&self, shard: ShardId) -> Option<View<'_>> {
+        let copy = self.copies.get(shard)?;
+        let Copy { incarnation, paged, memory, .. } = copy;
+        let source = match &self.pages {
+            Some(pages) if *paged => Source::Pages(pages),
+            _ => Source::Nothing,
         };
-        let behind = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        let mut table = copy.table.range::<Key, _>(behind).peekable();
-        let mut flow = ControlFlow::Continue(());
-        if let Some(pages) = self.pages.as_ref().filter(|_| copy.paged) {
-            pages.scan(shard, copy.incarnation, after, |key, held| {
-                flow = (|| {
-                    let mut is_newer = false;
-                    while let Some((newer, held)) = table.next_if(|(newer, _)| **newer <= key) {
-                        is_newer = *newer == key;
-                        visit(newer, held)?;
-                    }
-                    if is_newer { ControlFlow::Continue(()) } else { visit(&key, &held) }
-                })();
-                flow
-            })?;
+        Some(View { shard, incarnation: *incarnation, memory, source })
+    }
+}
+
+/// The least name behind a key.
+pub fn behind(key: &Key) -> String {
+    format!("{}\0", key.encoded())
+}
+
+/// Buckets that are looked for, and their places in the question.
+struct Wanted {
+    level: u8,
+    places: BTreeMap<Bucket, usize>,
+}
+
+impl Wanted {
+    fn new(level: u8, buckets: &[Bucket]) -> Wanted {
+        Wanted { level, places: buckets.iter().enumerate().map(|(place, &bucket)| (bucket, place)).collect() }
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(&Bucket::of(name, self.level)).copied()
+    }
+}
+
+/// What a shard held at one moment; reading it holds up nobody.
+#[derive(Clone)]
+pub struct Snapshot {
+    shards: BTreeMap<ShardId, (u64, Memory, Option<Frozen>)>,
+}
+
+impl Engine {
+    /// Everything that is held now, staged changes included, to be read while writes go on. It costs nothing to take;
+    /// the first flush behind it copies what is in memory. Its pages are not used again as long as it lives. It ends
+    /// (`SnapshotGone`) when the page file is opened again or replaced: by a scrub, a compaction, or after an error.
+    pub fn snapshot(&self) -> Result<Snapshot, EngineError> {
+        self.check()?;
+        let frozen = self.pages.as_ref().map(Pages::freeze).transpose()?;
+        let shards = self.copies.iter().map(|(shard, copy)| {
+            let frozen = frozen.clone().filter(|_| copy.paged);
+            (shard, (copy.incarnation, copy.memory.clone(), frozen))
+        });
+        Ok(Snapshot { shards: shards.collect() })
+    }
+}
+
+impl Snapshot {
+    fn view(&self, shard: ShardId) -> Option<View<'_>> {
+        let (incarnation, memory, frozen) = self.shards.get(&shard)?;
+        let source = frozen.as_ref().map_or(Source::Nothing, Source::Frozen);
+        Some(View { shard, incarnation: *incarnation, memory, source })
+    }
+
+    /// A document, like [`Engine::get`].
+    pub fn get(&self, shard: ShardId, key: &Key) -> Result<Option<Stored>, EngineError> {
+        match self.view(shard) {
+            Some(view) => Ok(view.get(key)?.map(|held| held.stored())),
+            None => Ok(None),
         }
-        if flow.is_continue() {
-            for (key, held) in table {
-                if visit(key, held).is_break() {
-                    break;
-                }
-            }
+    }
+
+    /// The first documents of a range, like [`Engine::range`].
+    pub fn range(
+        &self,
+        shard: ShardId,
+        range: &Range<'_>,
+        max_documents: usize,
+        max_bytes: usize,
+    ) -> Result<Page, EngineError> {
+        match self.view(shard) {
+            Some(view) => view.page(range, max_documents, max_bytes),
+            None => Ok(Page { documents: Vec::new(), more: false }),
         }
-        Ok(())
     }
 }

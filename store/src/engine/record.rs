@@ -20,12 +20,16 @@ pub struct Held {
 
 impl Held {
     pub fn new(key: &Key, version: Version, value: Option<Value>) -> Held {
-        let sum = checksum(key, version, value.as_deref());
+        let sum = checksum(key.encoded(), version, value.as_deref());
         Held { version, value, sum }
     }
 
     pub fn stored(&self) -> Stored {
         Stored { version: self.version, value: self.value.clone() }
+    }
+
+    pub fn borrowed(&self) -> Borrowed<'_> {
+        Borrowed { version: self.version, value: self.value.as_deref(), sum: self.sum }
     }
 
     /// What this document adds to the fill of the memory table.
@@ -36,12 +40,12 @@ impl Held {
 
 /// Covers key, version, whether there is a value, and the value. Two documents that differ in any of these differ
 /// here, on every node alike.
-pub fn checksum(key: &Key, version: Version, value: Option<&[u8]>) -> u64 {
+pub fn checksum(name: &str, version: Version, value: Option<&[u8]>) -> u64 {
     let mut parts = [0; 41];
     parts[..8].copy_from_slice(&version.counter.to_le_bytes());
     parts[8..24].copy_from_slice(&version.writer.0.to_le_bytes());
     parts[24] = u8::from(value.is_some());
-    parts[25..33].copy_from_slice(&xxh3_64(key.encoded().as_bytes()).to_le_bytes());
+    parts[25..33].copy_from_slice(&xxh3_64(name.as_bytes()).to_le_bytes());
     parts[33..].copy_from_slice(&xxh3_64(value.unwrap_or_default()).to_le_bytes());
     xxh3_64(&parts)
 }
@@ -67,31 +71,45 @@ pub fn document_key(out: &mut Vec<u8>, shard: ShardId, incarnation: u64, name: &
     out.extend_from_slice(name.as_bytes());
 }
 
-/// The name of the document in a key made by [`document_key`]; `None` if it is not one.
-pub fn document_name(row_key: &[u8]) -> Option<Key> {
-    Key::from_encoded(std::str::from_utf8(row_key.get(PREFIX_BYTES..)?).ok()?)
+/// The name of the document in a key made by [`document_key`], as [`Key::encoded`] has it; `None` if it is not one.
+pub fn document_name(row_key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(row_key.get(PREFIX_BYTES..)?).ok()
 }
 
 /// `counter | writer | has value | checksum | value`.
-pub fn document_row(out: &mut Vec<u8>, held: &Held) {
+pub fn document_row(out: &mut Vec<u8>, document: Borrowed<'_>) {
     out.clear();
-    out.put_version(held.version);
-    out.put_u8(u8::from(held.value.is_some()));
-    out.put_u64(held.sum);
-    out.extend_from_slice(held.value.as_deref().unwrap_or_default());
+    out.put_version(document.version);
+    out.put_u8(u8::from(document.value.is_some()));
+    out.put_u64(document.sum);
+    out.extend_from_slice(document.value.unwrap_or_default());
+}
+
+/// A document where it was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Borrowed<'a> {
+    pub version: Version,
+    pub value: Option<&'a [u8]>,
+    pub sum: u64,
+}
+
+impl Borrowed<'_> {
+    pub fn held(&self) -> Held {
+        Held { version: self.version, value: self.value.map(Arc::from), sum: self.sum }
+    }
 }
 
 /// What a row holds, if it is whole: the checksum is computed anew from what was read.
-pub fn read_document(key: &Key, row: &[u8]) -> Option<Held> {
+pub fn read_document<'a>(name: &str, row: &'a [u8]) -> Option<Borrowed<'a>> {
     let mut reader = Reader(row);
     let version = reader.version()?;
     let has_value = reader.flag()?;
     let sum = reader.u64()?;
-    let body = has_value.then_some(reader.0);
+    let value = has_value.then_some(reader.0);
     if !has_value {
         reader.end()?;
     }
-    (checksum(key, version, body) == sum).then(|| Held { version, value: body.map(Arc::from), sum })
+    (checksum(name, version, value) == sum).then_some(Borrowed { version, value, sum })
 }
 
 /// The row of a shard: `incarnation | max counter | documents | damaged | digest | has config | config | checksum`.
@@ -156,6 +174,12 @@ pub enum Operation {
     Damage {
         shard: ShardId,
     },
+    /// A tombstone of exactly this version is gone.
+    Forget {
+        shard: ShardId,
+        key: Key,
+        version: Version,
+    },
 }
 
 /// Appends an operation to a group: a tag, the shard, and what belongs to it. The put is written without building an
@@ -167,13 +191,22 @@ pub fn write_put(out: &mut Vec<u8>, shard: ShardId, key: &Key, held: &Held) {
     });
     out.put_u32(shard.0);
     out.put_version(held.version);
-    let name = key.encoded().as_bytes();
-    out.put_u16(u16::try_from(name.len()).expect("a key of at most 912 bytes"));
-    out.extend_from_slice(name);
+    put_name(out, key);
     if let Some(value) = &held.value {
         out.put_u32(u32::try_from(value.len()).expect("a value of less than 4 GiB"));
         out.extend_from_slice(value);
     }
+}
+
+fn put_name(out: &mut Vec<u8>, key: &Key) {
+    let name = key.encoded().as_bytes();
+    out.put_u16(u16::try_from(name.len()).expect("a key of at most 912 bytes"));
+    out.extend_from_slice(name);
+}
+
+fn read_name(reader: &mut Reader<'_>) -> Option<Key> {
+    let len = usize::from(reader.u16()?);
+    Key::from_encoded(std::str::from_utf8(reader.take(len)?).ok()?)
 }
 
 pub fn write_raise(out: &mut Vec<u8>, shard: ShardId, counter: u64) {
@@ -197,6 +230,13 @@ pub fn write_damage(out: &mut Vec<u8>, shard: ShardId) {
     out.put_u32(shard.0);
 }
 
+pub fn write_forget(out: &mut Vec<u8>, shard: ShardId, key: &Key, version: Version) {
+    out.put_u8(7);
+    out.put_u32(shard.0);
+    out.put_version(version);
+    put_name(out, key);
+}
+
 /// All operations of a group, or `None` if it is not exactly a sequence of them.
 pub fn read_operations(group: &[u8]) -> Option<Vec<Operation>> {
     let mut reader = Reader(group);
@@ -216,8 +256,7 @@ fn read_operation(reader: &mut Reader<'_>) -> Option<Operation> {
     Some(match tag {
         0 | 1 => {
             let version = reader.version()?;
-            let len = usize::from(reader.u16()?);
-            let key = Key::from_encoded(std::str::from_utf8(reader.take(len)?).ok()?)?;
+            let key = read_name(reader)?;
             let value = if tag == 1 {
                 let len = reader.u32()? as usize;
                 Some(Arc::from(reader.take(len)?))
@@ -229,6 +268,10 @@ fn read_operation(reader: &mut Reader<'_>) -> Option<Operation> {
         2 => Operation::Raise { shard, counter: reader.u64()? },
         5 => Operation::Drop { shard },
         6 => Operation::Damage { shard },
+        7 => {
+            let version = reader.version()?;
+            Operation::Forget { shard, key: read_name(reader)?, version }
+        }
         _ => return None,
     })
 }

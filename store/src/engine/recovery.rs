@@ -21,7 +21,7 @@ use super::pages::Pages;
 use super::record::{self, Held, Operation};
 use crate::env::Disk;
 use crate::error::EngineError;
-use crate::id::DiskId;
+use crate::id::{DiskId, Key, ShardId, Version};
 
 /// What recovery hands to the engine.
 pub struct Recovered {
@@ -41,8 +41,7 @@ pub fn recover(disk: &Arc<dyn Disk>, options: &Options, fresh: u128) -> Result<R
 
     let mut copies = Copies::default();
     let pages = load(disk, options, &files, &header, &mut copies)?;
-    let (log, groups) = Log::recover(&**disk, header)?;
-    for group in &groups {
+    let log = Log::recover(&**disk, header, |group| {
         let operations = record::read_operations(group).ok_or_else(|| EngineError::Corrupt {
             file: Header::name(header.generation),
             what: "a group holds something that is no operation".to_owned(),
@@ -51,7 +50,8 @@ pub fn recover(disk: &Arc<dyn Disk>, options: &Options, fresh: u128) -> Result<R
             replay(&mut copies, pages.as_ref(), operation)?;
         }
         copies.keep();
-    }
+        Ok(())
+    })?;
 
     for &generation in files.logs.iter().filter(|&&generation| generation != header.generation) {
         disk.remove(&Header::name(generation))?;
@@ -133,21 +133,15 @@ fn load(
 fn replay(copies: &mut Copies, pages: Option<&Pages>, operation: Operation) -> Result<(), EngineError> {
     match operation {
         Operation::Put { shard, key, version, value } => {
-            let held = copies.get(shard).and_then(|copy| copy.table.get(&key)).map(|held| held.sum);
-            let paged = copies.get(shard).filter(|copy| copy.paged).map(|copy| copy.incarnation);
-            let old = match (held, pages, paged) {
-                (None, Some(pages), Some(incarnation)) => match pages.get(shard, incarnation, &key) {
-                    Ok(held) => held.map(|held| held.sum),
-                    // What was replaced has rotted since. The copy is silent from here on, and the rest can open.
-                    Err(EngineError::Damaged { .. }) => {
-                        copies.damage(shard);
-                        None
-                    }
-                    Err(error) => return Err(error),
-                },
-                (held, _, _) => held,
-            };
+            let old = held(copies, pages, shard, &key)?.map(|(_, sum)| sum);
             copies.put(shard, &key, Held::new(&key, version, value), old);
+        }
+        Operation::Forget { shard, key, version } => {
+            if let Some((found, sum)) = held(copies, pages, shard, &key)?
+                && found == version
+            {
+                copies.forget(shard, &key, sum);
+            }
         }
         Operation::Raise { shard, counter } => copies.raise(shard, counter),
         Operation::Install { config, wipe } => copies.install(&config, wipe),
@@ -155,4 +149,31 @@ fn replay(copies: &mut Copies, pages: Option<&Pages>, operation: Operation) -> R
         Operation::Damage { shard } => copies.damage(shard),
     }
     Ok(())
+}
+
+/// Version and checksum of what a copy holds under this key.
+fn held(
+    copies: &mut Copies,
+    pages: Option<&Pages>,
+    shard: ShardId,
+    key: &Key,
+) -> Result<Option<(Version, u64)>, EngineError> {
+    let Some(copy) = copies.get(shard) else {
+        return Ok(None);
+    };
+    if let Some(held) = copy.memory.table.get(key) {
+        return Ok(Some((held.version, held.sum)));
+    }
+    let Some(pages) = pages.filter(|_| copy.paged && !copy.memory.forgotten.contains(key)) else {
+        return Ok(None);
+    };
+    match pages.get(shard, copy.incarnation, key) {
+        Ok(held) => Ok(held.map(|held| (held.version, held.sum))),
+        // What was replaced has rotted since. The copy is silent from here on, and the rest can open.
+        Err(EngineError::Damaged { .. }) => {
+            copies.damage(shard);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }

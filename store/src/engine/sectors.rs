@@ -4,7 +4,12 @@
 //! empty nor valid has therefore rotted, and can be told from one that was not written in time. That is what lets the
 //! log end quietly at a torn tail and still refuse to lose an acknowledged group to a flipped bit.
 
+use std::io;
+use std::sync::Arc;
+
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::env::File;
 
 /// What a disk writes whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -58,12 +63,11 @@ pub fn write(out: &mut Vec<u8>, owner: Owner, index: u64, bytes: &[u8]) {
     }
 }
 
-/// Sector `index` of a file that holds `bytes`.
-pub fn read(bytes: &[u8], owner: Owner, index: u64) -> Sector<'_> {
-    let start = index as usize * SECTOR_BYTES;
-    let Some(sector) = bytes.get(start..start + SECTOR_BYTES) else {
+/// What was found at sector `index` of a file: 512 bytes, or fewer where the file ends.
+pub fn read(sector: &[u8], owner: Owner, index: u64) -> Sector<'_> {
+    if sector.len() < SECTOR_BYTES {
         return Sector::Empty;
-    };
+    }
     let (payload, sum) = sector.split_at(PAYLOAD_BYTES);
     if owner.checksum(index, payload).to_le_bytes() == sum {
         Sector::Valid(payload)
@@ -71,6 +75,45 @@ pub fn read(bytes: &[u8], owner: Owner, index: u64) -> Sector<'_> {
         Sector::Empty
     } else {
         Sector::Foreign
+    }
+}
+
+/// A file of sectors, read a stretch at a time.
+pub struct Stretch {
+    file: Arc<dyn File>,
+    len: u64,
+    /// Where `bytes` begin in the file.
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+/// How much of a file is in memory while it is read.
+const STRETCH_BYTES: u64 = 1 << 20;
+
+impl Stretch {
+    pub fn new(file: Arc<dyn File>) -> io::Result<Stretch> {
+        let len = file.len()?;
+        Ok(Stretch { file, len, start: 0, bytes: Vec::new() })
+    }
+
+    /// Bytes in the file.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The bytes of a sector; fewer than 512 where the file ends.
+    pub fn sector(&mut self, index: u64) -> io::Result<&[u8]> {
+        let from = index * SECTOR_BYTES as u64;
+        let end = (from + SECTOR_BYTES as u64).min(self.len);
+        if from >= end {
+            return Ok(&[]);
+        }
+        if from < self.start || end > self.start + self.bytes.len() as u64 {
+            self.start = from;
+            self.bytes.resize((self.len - from).min(STRETCH_BYTES) as usize, 0);
+            self.file.read_at(from, &mut self.bytes)?;
+        }
+        Ok(&self.bytes[(from - self.start) as usize..(end - self.start) as usize])
     }
 }
 
@@ -88,11 +131,15 @@ mod tests {
         assert_eq!(out.len(), count(bytes.len()) * SECTOR_BYTES);
         let mut back = Vec::new();
         for index in 0..count(bytes.len()) as u64 {
-            let Sector::Valid(payload) = read(&out, OWNER, index) else { panic!("sector {index}") };
+            let Sector::Valid(payload) = read(&out[index as usize * SECTOR_BYTES..][..SECTOR_BYTES], OWNER, index)
+            else {
+                panic!("sector {index}")
+            };
             back.extend_from_slice(payload);
         }
         assert_eq!(back[..bytes.len()], bytes);
-        assert_eq!(read(&out, OWNER, 3), Sector::Empty);
+        assert_eq!(read(&[], OWNER, 3), Sector::Empty);
+        assert_eq!(read(&[0; SECTOR_BYTES], OWNER, 3), Sector::Empty);
     }
 
     #[test]
@@ -100,10 +147,9 @@ mod tests {
         let mut out = Vec::new();
         write(&mut out, OWNER, 0, &[7; 600]);
         for other in [Owner { disk: 6, ..OWNER }, Owner { generation: 3, ..OWNER }, Owner { sequence: 8, ..OWNER }] {
-            assert_eq!(read(&out, other, 0), Sector::Foreign);
+            assert_eq!(read(&out[..SECTOR_BYTES], other, 0), Sector::Foreign);
         }
-        out.rotate_left(SECTOR_BYTES);
-        assert_eq!(read(&out, OWNER, 0), Sector::Foreign);
+        assert_eq!(read(&out[SECTOR_BYTES..], OWNER, 0), Sector::Foreign);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::engine::Bucket;
 use crate::env::Nanos;
 use crate::id::{Key, NodeId, Version};
 use crate::reconcile::{Phase, Reconcile, SHIP_DOCUMENTS};
@@ -14,19 +15,24 @@ pub(super) fn holds(list: &BTreeMap<Key, Version>, reading: &BTreeMap<Key, Versi
 
 impl Reconcile {
     /// The buckets in which the answering replicas do not all agree.
-    pub(super) fn differing(&self) -> Vec<u16> {
+    pub(super) fn differing(&self) -> Vec<Bucket> {
         let nodes: Vec<&Vec<u64>> = self
             .digests
             .iter()
             .filter(|(node, _)| self.readers.contains(node) || self.live.contains(node))
-            .map(|(_, (buckets, _))| buckets)
+            .map(|(_, digests)| &digests.buckets)
             .collect();
         let first = nodes[0];
-        let differs = |&bucket: &u16| {
-            let bucket = usize::from(bucket);
-            nodes.iter().any(|digest| digest.get(bucket) != first.get(bucket))
-        };
-        (0..first.len() as u16).filter(differs).collect()
+        let differs = |&bucket: &usize| nodes.iter().any(|digest| digest.get(bucket) != first.get(bucket));
+        (0..first.len()).filter(differs).map(|bucket| Bucket(bucket as u32)).collect()
+    }
+
+    /// The parts of the differing buckets in which they do not.
+    pub(super) fn differing_parts(&self) -> Vec<Bucket> {
+        let nodes: Vec<&BTreeMap<Bucket, u64>> = self.sums.values().collect();
+        let first = nodes[0];
+        let differs = |bucket: &&Bucket| nodes.iter().any(|sums| sums.get(bucket) != first.get(bucket));
+        first.keys().filter(differs).copied().collect()
     }
 
     /// Takes the greatest version of each document that was read, and has its holder ship it to whoever lacks it.
@@ -56,7 +62,7 @@ impl Reconcile {
         self.reading = holders.iter().map(|(key, (version, _))| (key.clone(), *version)).collect();
         self.enter(now, Phase::Ship);
         for &target in &self.live {
-            let lags = self.digests[&target].1 < self.required_counter;
+            let lags = self.digests[&target].max_counter < self.required_counter;
             let is_shipped_to = ships.keys().any(|(_, to)| *to == target);
             if lags && !is_shipped_to {
                 let holder = *self.readers.first().expect("a majority answered");

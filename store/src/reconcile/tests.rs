@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::engine::{BUCKETS, Digest};
+use crate::engine::{Bucket, Digest};
 use crate::id::{DiskId, Session, WriterId};
 use crate::wire::Selection;
 
@@ -29,9 +29,8 @@ fn replica(node: u32) -> Replica {
     Replica { node: NodeId(node), session: Session(EPOCH), disk: DiskId(node.into()) }
 }
 
-/// Stands for the engine's buckets: any function of the key will do.
-fn bucket(key: &Key) -> u16 {
-    key.encoded().bytes().fold(0u16, |sum, byte| (sum * 31 + u16::from(byte)) % BUCKETS as u16)
+fn sum(key: &Key, version: Version) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(format!("{key} {version:?}").as_bytes())
 }
 
 impl Replicas {
@@ -48,9 +47,8 @@ impl Replicas {
     fn digest(&self, node: NodeId) -> Vec<u64> {
         let mut sums = Digest::default().0.to_vec();
         for (key, version) in &self.held[&node] {
-            let sum = xxhash_rust::xxh3::xxh3_64(format!("{key} {version:?}").as_bytes());
-            let slot = &mut sums[usize::from(bucket(key))];
-            *slot = slot.wrapping_add(sum);
+            let slot = &mut sums[usize::from(Digest::bucket(key))];
+            *slot = slot.wrapping_add(sum(key, *version));
         }
         sums
     }
@@ -62,11 +60,22 @@ impl Replicas {
         }
         Some(match message {
             Message::Digest { request, .. } => {
-                let max_counter = self.counters[&to];
-                Message::Digests { request, node: to, buckets: self.digest(to), max_counter }
+                let (max_counter, documents) = (self.counters[&to], self.held[&to].len() as u64);
+                Message::Digests { request, node: to, buckets: self.digest(to), documents, max_counter }
             }
-            Message::List { request, buckets, .. } => {
-                let held = self.held[&to].iter().filter(|(key, _)| buckets.contains(&bucket(key)));
+            Message::Split { request, level, buckets, .. } => {
+                let parts: Vec<Bucket> = buckets.iter().flat_map(|bucket| bucket.split(level)).collect();
+                let mut sums = vec![0u64; parts.len()];
+                for (key, version) in &self.held[&to] {
+                    let part = Bucket::of(key.encoded(), level + 1);
+                    if let Some(place) = parts.iter().position(|it| *it == part) {
+                        sums[place] = sums[place].wrapping_add(sum(key, *version));
+                    }
+                }
+                Message::Sums { request, node: to, sums }
+            }
+            Message::List { request, level, buckets, .. } => {
+                let held = self.held[&to].iter().filter(|(key, _)| buckets.contains(&Bucket::of(key.encoded(), level)));
                 Message::Listing { request, node: to, entries: held.map(|(k, v)| (k.clone(), *v)).collect() }
             }
             Message::Ship { request, selection: Selection::Keys(keys), to: target, raise_to, .. } => {
@@ -160,4 +169,17 @@ fn a_skipped_delta_pass_still_carries_the_counter() {
     replicas.counters.insert(NodeId(2), 0);
     let report = replicas.run(Spec { counters_only: true, ..delta(&[1], &[2]) }).unwrap();
     assert_eq!((report.shipped, replicas.held[&NodeId(2)].len(), replicas.counters[&NodeId(2)]), (0, 0, 10));
+}
+
+/// Documents enough that a differing bucket is split twice before it is listed.
+#[test]
+fn large_copies_are_compared_down_to_a_few_documents() {
+    let mut replicas = Replicas::with(&[1, 2], 9_999);
+    replicas.held.get_mut(&NodeId(1)).unwrap().insert(key(17), version(20_000));
+    replicas.held.get_mut(&NodeId(2)).unwrap().remove(&key(4_711));
+    let report = replicas.run(delta(&[1], &[2])).unwrap();
+    assert_eq!((report.differing, report.shipped, report.reruns), (2, 2, 0));
+    assert_eq!(replicas.held[&NodeId(2)], replicas.held[&NodeId(1)]);
+    // Digests, one round of splits and lists from both; a ship; the list that verifies.
+    assert_eq!(replicas.messages, 2 + 2 + 2 + 1 + 1);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use miroir_store::engine::{Engine, Options};
+use miroir_store::engine::{Bucket, Engine, Options};
 use miroir_store::error::EngineError;
 use miroir_store::id::ShardId;
 
@@ -40,9 +40,14 @@ fn a_failed_sync_poisons_the_engine_for_good() {
         poisoned(engine.install(&config(S0, 1), true));
         poisoned(engine.drop_copy(S0));
         poisoned(engine.mark_damaged(S0));
-        poisoned(engine.list(S0, &[1]).map(drop));
+        poisoned(engine.list(S0, 0, &[Bucket(1)]).map(drop));
         poisoned(engine.page(S0, None, 1, 1).map(drop));
         poisoned(engine.recount(S0).map(drop));
+        poisoned(engine.split(S0, 0, &[Bucket(1)]).map(drop));
+        poisoned(engine.forget(S0, &key(1), version(1, 1)).map(drop));
+        poisoned(engine.scrub(10).map(drop));
+        poisoned(engine.compact().map(drop));
+        poisoned(engine.snapshot().map(drop));
         poisoned(engine.documents(S0).map(drop));
 
         // The process starts again and reads the group out of the cache. From then on it must not be lost.

@@ -10,3 +10,5 @@ mod failures;
 mod model;
 mod reads;
 mod rot;
+mod scrub;
+mod space;

@@ -30,6 +30,10 @@ pub enum Step {
     Install(ShardConfig, bool),
     Drop(ShardId),
     Damage(ShardId),
+    /// If the document is a tombstone, it is forgotten.
+    Forget(ShardId, Key),
+    /// Some documents of the scrub; there is no rot to be found.
+    Scrub(usize),
 }
 
 pub fn key(n: u64) -> Key {
@@ -52,7 +56,9 @@ impl Step {
     pub fn draw(rng: &mut Rng, clock: &mut u64) -> Step {
         let shard = ShardId(rng.below(3) as u32);
         *clock += 1;
-        match rng.below(40) {
+        match rng.below(46) {
+            4..=8 => Step::Forget(shard, key(rng.below(60))),
+            9 => Step::Scrub(1 + rng.below(50) as usize),
             0 => Step::Raise(shard, *clock + rng.below(5)),
             1 => Step::Install(config(shard, *clock), false),
             2 => Step::Install(config(shard, *clock), true),
@@ -81,6 +87,19 @@ impl Step {
             Step::Install(config, wipe) => engine.install(config, *wipe).map(|()| None),
             Step::Drop(shard) => engine.drop_copy(*shard).map(|()| None),
             Step::Damage(shard) => engine.mark_damaged(*shard).map(|()| None),
+            Step::Forget(shard, key) => {
+                if let Some(Stored { version, value: None }) = engine.get(*shard, key)? {
+                    let other = Version { counter: version.counter + 1, ..version };
+                    assert!(!engine.forget(*shard, key, other)?, "another version is kept");
+                    assert!(engine.forget(*shard, key, version)?, "a tombstone of this version goes");
+                }
+                Ok(None)
+            }
+            Step::Scrub(budget) => {
+                let done = engine.scrub(*budget)?;
+                assert!(done.damaged.is_empty() && !done.replaced, "there is no rot: {done:?}");
+                Ok(None)
+            }
         }
     }
 }
@@ -123,6 +142,15 @@ impl Model {
                 self.0.entry(shard).or_default().damaged = true;
                 (None, None)
             }
+            Step::Forget(shard, key) => match self.0.get_mut(&shard).and_then(|it| it.documents.remove(&key)) {
+                Some(Stored { version, value: None }) => (None, Some(Effect::Forgotten { shard, key, version })),
+                Some(held) => {
+                    self.0.entry(shard).or_default().documents.insert(key, held);
+                    (None, None)
+                }
+                None => (None, None),
+            },
+            Step::Scrub(_) => (None, None),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use miroir_store::engine::{BUCKETS, Digest, Engine, Options, Put};
+use miroir_store::engine::{BUCKETS, Bucket, Digest, Engine, Options, Put};
 use miroir_store::id::{Key, ShardId};
 
 use crate::disk::TestDisk;
@@ -63,14 +63,14 @@ fn lists_are_of_the_buckets_asked_for() {
     let all = engine.documents(S0).expect("all documents");
     let mut seen = 0;
     for bucket in 0..BUCKETS as u16 {
-        let listed = engine.list(S0, &[bucket, 999]).expect("a list");
+        let listed = engine.list(S0, 0, &[Bucket(bucket.into()), Bucket(999)]).expect("a list");
         let expected: Vec<_> = all.iter().filter(|(key, _)| Digest::bucket(key) == bucket).cloned().collect();
         assert_eq!(listed, expected);
         seen += listed.len();
     }
     assert_eq!(seen, 100);
-    let every: Vec<u16> = (0..BUCKETS as u16).collect();
-    assert_eq!(engine.list(S0, &every).expect("a list"), all);
+    let every: Vec<Bucket> = (0..BUCKETS as u32).map(Bucket).collect();
+    assert_eq!(engine.list(S0, 0, &every).expect("a list"), all);
 }
 
 #[test]
