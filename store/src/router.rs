@@ -13,6 +13,7 @@
 
 pub mod client;
 mod operation;
+pub mod scan;
 
 use std::collections::BTreeMap;
 
@@ -88,6 +89,7 @@ pub struct Router {
     outbox: BTreeMap<(NodeId, ShardId, Epoch), Vec<(Token, Op)>>,
     questions: Vec<NodeId>,
     done: Vec<(OperationId, Outcome)>,
+    scans: scan::Scans,
 }
 
 impl Router {
@@ -107,6 +109,7 @@ impl Router {
             outbox: BTreeMap::new(),
             questions: Vec::new(),
             done: Vec::new(),
+            scans: scan::Scans::default(),
         }
     }
 
@@ -130,6 +133,7 @@ impl Router {
                     }
                 }
             }
+            Message::Scanned { epoch, token, documents, more, .. } => self.scanned(from, epoch, token, documents, more),
             Message::Stale { config } => self.learn(now, config),
             Message::Configs { configs } => configs.into_iter().for_each(|config| self.learn(now, config)),
             // Behind and Unable: the node is catching up or cannot help; it is asked again in a while.
@@ -157,11 +161,13 @@ impl Router {
                 self.ask(id);
             }
         }
+        self.tick_scans(now);
     }
 
     /// When [`Router::tick`] is due next.
     pub fn deadline(&self) -> Nanos {
-        self.operations.values().map(|op| op.deadline.min(op.resend_at)).min().unwrap_or(Nanos::MAX)
+        let operations = self.operations.values().map(|op| op.deadline.min(op.resend_at)).min();
+        operations.unwrap_or(Nanos::MAX).min(self.scans.deadline())
     }
 
     /// What is to be sent now, batched per node, shard and epoch.
@@ -171,6 +177,7 @@ impl Router {
         for ((node, shard, epoch), ops) in std::mem::take(&mut self.outbox) {
             sends.push((node, Message::Batch { shard, epoch, ops }));
         }
+        sends.extend(self.scans.drain_sends());
         sends
     }
 
@@ -207,6 +214,7 @@ impl Router {
         for id in behind {
             self.begin(now, id);
         }
+        self.restart_scans(now, shard, epoch);
     }
 
     /// Starts an operation's current phase (again) under the newest known configuration.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::env::{Env, Nanos};
 use crate::id::{NodeId, WriterId};
+use crate::router::scan::{ScanPage, ScanRequest};
 use crate::router::{OperationId, Outcome, Request, Router, Timing};
 use crate::wire::{decode, encode};
 
@@ -46,17 +47,22 @@ impl Client {
             if now >= until {
                 return None;
             }
-            let frames = self.env.net.recv(self.router.deadline().min(until)).await;
-            let now = self.env.clock.now();
-            for (from, frame) in frames {
-                match decode(&frame) {
-                    Ok(message) => self.router.receive(now, from, message),
-                    Err(error) => tracing::warn!(%from, %error, "a frame was refused"),
-                }
-            }
-            self.router.tick(now);
-            self.flush();
+            self.turn(until).await;
         }
+    }
+
+    /// Waits for frames, or until something is due, and does what follows.
+    async fn turn(&mut self, until: Nanos) {
+        let frames = self.env.net.recv(self.router.deadline().min(until)).await;
+        let now = self.env.clock.now();
+        for (from, frame) in frames {
+            match decode(&frame) {
+                Ok(message) => self.router.receive(now, from, message),
+                Err(error) => tracing::warn!(%from, %error, "a frame was refused"),
+            }
+        }
+        self.router.tick(now);
+        self.flush();
     }
 
     /// One operation from start to end.
@@ -68,6 +74,20 @@ impl Client {
                 Some(_) => {}
                 None => unreachable!("an operation ends by its own deadline"),
             }
+        }
+    }
+
+    /// One page of a scan; `None` if no quorum answered in time.
+    pub async fn scan(&mut self, request: ScanRequest) -> Option<ScanPage> {
+        let id = self.router.scan(self.env.clock.now(), request);
+        self.flush();
+        loop {
+            for (done, page) in self.router.drain_scanned() {
+                if done == id {
+                    return page;
+                }
+            }
+            self.turn(Nanos::MAX).await;
         }
     }
 
