@@ -107,6 +107,7 @@ fn when(at: &miroir_sim::plan::When) -> String {
         miroir_sim::plan::When::Signal { name, nth, after } => {
             format!("{} us after {name} (no. {nth})", after / MICROS)
         }
+        other => other.to_string(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 use tracing::field::{Field, Visit};
@@ -51,6 +52,8 @@ macro_rules! reachable {
 /// How often each mark was reached, by name.
 pub type Marks = BTreeMap<String, u64>;
 
+static COUNTING: AtomicBool = AtomicBool::new(false);
+
 thread_local! {
     static MARKS: RefCell<Marks> = const { RefCell::new(BTreeMap::new()) };
     static FIRST: RefCell<Option<FirstObserver>> = const { RefCell::new(None) };
@@ -60,9 +63,15 @@ thread_local! {
 /// call sites that were first used without it. Does nothing if there is a global subscriber already.
 pub fn init() {
     static INSTALLED: Once = Once::new();
+    COUNTING.store(true, Ordering::Relaxed);
     INSTALLED.call_once(|| {
         let _already = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(MarkLayer));
     });
+}
+
+/// True if marks are counted in this process, as far as is known: [`init`] was called.
+pub fn counting() -> bool {
+    COUNTING.load(Ordering::Relaxed)
 }
 
 /// Takes the marks counted on this thread since the last time.

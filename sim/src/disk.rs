@@ -2,6 +2,8 @@
 //!
 //! Reads see every write. A crash keeps, of the operations since the last sync of their file, any subset: each survives, is torn into a subset
 //! of its 512-byte sectors, or is lost, as decided by the disk's own stream, addressed by the operation's ordinal. `set_len` survives or not.
+//! What a planned fault draws (how much a crash takes, which bits flip, the id after a wipe) is addressed by the fault, not by a count of such
+//! events, so that taking one fault away moves no other.
 //! The calls are synchronous, for engines that know no futures; what they would have taken is summed up and fetched by
 //! [`Mount::take_latency`], for the asynchronous shell around to sleep.
 //!
@@ -24,6 +26,9 @@ use crate::sync::lock;
 use crate::time::{MICROS, MILLIS, Nanos, Timers};
 use crate::trace::{Event, Trace};
 
+/// Keys of what happens by hand; those of faults are hashes, and this bit keeps most of them apart.
+const BY_HAND: u64 = 1 << 63;
+
 /// Told, outside all locks of the disk, that an armed crash has gone off in the middle of an operation of this process.
 pub type CrashObserver = Arc<dyn Fn(ProcessId) + Send + Sync>;
 
@@ -45,6 +50,7 @@ struct State {
     disk_id: u128,
     formats: u64,
     crashes: u64,
+    flipped: u64,
     /// Which life may use the disk; every crash begins a new one.
     life: u64,
     /// The armed crash has gone off: nothing works until [`SimDisk::crash`] has taken its toll.
@@ -53,10 +59,15 @@ struct State {
     syncs: u64,
     crash_at: Option<u64>,
     fail_syncs: u32,
-    full: bool,
+    /// Faults that fill the disk now, and those that fail its reads and writes.
+    full: u32,
+    failing: u32,
+    /// What faults add to each sync now.
+    stalled: Nanos,
     latency: Nanos,
     ids: Stream,
     fates: Stream,
+    severities: Stream,
     speeds: Stream,
     flips: Stream,
 }
@@ -82,16 +93,20 @@ impl SimDisk {
             disk_id: 0,
             formats: 0,
             crashes: 0,
+            flipped: 0,
             life: 0,
             broken: false,
             operations: 0,
             syncs: 0,
             crash_at: None,
             fail_syncs: 0,
-            full: false,
+            full: 0,
+            failing: 0,
+            stalled: 0,
             latency: 0,
             ids: dice.stream("disk-id", key),
             fates: dice.stream("disk-crash", key),
+            severities: dice.stream("disk-crash-severity", key),
             speeds: dice.stream("disk-speed", key),
             flips: dice.stream("disk-flip", key),
         };
@@ -121,12 +136,22 @@ impl SimDisk {
 
     /// The process dies: draws what survives of the unsynced operations, and ends the life of all mounts and files.
     pub fn crash(&self) -> CrashReport {
+        let key = {
+            let mut state = self.state();
+            state.crashes += 1;
+            state.crashes - 1
+        };
+        self.crash_for(BY_HAND | key)
+    }
+
+    /// As [`SimDisk::crash`]; `key` addresses how much it takes.
+    pub(crate) fn crash_for(&self, key: u64) -> CrashReport {
         let mut guard = self.state();
         let state = &mut *guard;
         let mut report = CrashReport::default();
         let mut hasher = Xxh3::new();
         // Some crashes take all, some nothing, most a mixture: drawn once per crash, before the fate of each operation.
-        let survive = match state.fates.at(1 << 63 | state.crashes).below(8) {
+        let survive = match state.severities.at(key).below(8) {
             0 => crate::Ratio::ZERO,
             1 if !state.plan.survive.is_zero() => crate::Ratio::ONE,
             _ => state.plan.survive,
@@ -142,7 +167,6 @@ impl SimDisk {
             hasher.update(name.as_bytes());
             hasher.update(&image.durable);
         }
-        state.crashes += 1;
         state.life += 1;
         state.broken = false;
         state.crash_at = None;
@@ -171,29 +195,57 @@ impl SimDisk {
         self.state().fail_syncs += 1;
     }
 
-    /// While full, everything that needs more room fails.
+    /// While full, everything that needs more room fails. Counted: each filling needs its own freeing.
     pub fn set_full(&self, full: bool) {
-        self.state().full = full;
+        let mut state = self.state();
+        state.full = if full { state.full + 1 } else { state.full.saturating_sub(1) };
     }
 
-    /// Ends every armed failure: crash, failing syncs, fullness.
+    /// While failing, every read, write and set_len ends in an I/O error. Counted like fullness.
+    pub fn set_failing(&self, failing: bool) {
+        let mut state = self.state();
+        state.failing = if failing { state.failing + 1 } else { state.failing.saturating_sub(1) };
+    }
+
+    /// Every sync takes `by` longer, in simulated nanoseconds, until [`SimDisk::unstall`] by as much.
+    pub fn stall(&self, by: Nanos) {
+        self.state().stalled += by;
+    }
+
+    /// Takes [`SimDisk::stall`] back.
+    pub fn unstall(&self, by: Nanos) {
+        let mut state = self.state();
+        state.stalled = state.stalled.saturating_sub(by);
+    }
+
+    /// Ends every armed failure: crash, failing operations and syncs, fullness, stalls.
     pub fn heal(&self) {
         let mut state = self.state();
         state.crash_at = None;
         state.fail_syncs = 0;
-        state.full = false;
+        state.full = 0;
+        state.failing = 0;
+        state.stalled = 0;
         state.plan.stall = crate::Ratio::ZERO;
     }
 
     /// Empties the disk and gives it a new id: a new disk in the same place. Ends the life of all mounts.
     pub fn wipe(&self) {
+        let key = {
+            let mut state = self.state();
+            state.formats += 1;
+            state.formats - 1
+        };
+        self.wipe_for(BY_HAND | key);
+    }
+
+    /// As [`SimDisk::wipe`]; `key` addresses the new id.
+    pub(crate) fn wipe_for(&self, key: u64) {
         let mut state = self.state();
         state.files.clear();
         state.life += 1;
         state.broken = false;
-        state.formats += 1;
-        let format = state.formats;
-        state.disk_id = state.ids.at(format).next_u128();
+        state.disk_id = state.ids.at(key).next_u128();
         let disk_id = state.disk_id;
         drop(state);
         self.record(Event::DiskFormat { process: self.0.process, disk_id });
@@ -201,14 +253,25 @@ impl SimDisk {
 
     /// Flips one drawn bit among the durable bytes of all files. False if there are none.
     pub fn flip_bit(&self) -> bool {
+        let key = {
+            let mut state = self.state();
+            state.flipped += 1;
+            state.flipped - 1
+        };
+        self.flip_bit_for(BY_HAND | key)
+    }
+
+    /// As [`SimDisk::flip_bit`]; `key` addresses which bit.
+    pub(crate) fn flip_bit_for(&self, key: u64) -> bool {
         let mut guard = self.state();
         let state = &mut *guard;
         let total: u64 = state.files.values().map(|image| image.durable.len() as u64).sum();
         if total == 0 {
             return false;
         }
-        let mut position = state.flips.below(total);
-        let mask = 1_u8 << state.flips.below(8);
+        let mut draws = state.flips.at(key);
+        let mut position = draws.below(total);
+        let mask = 1_u8 << draws.below(8);
         let mut flipped = None;
         for (name, image) in &mut state.files {
             let len = image.durable.len() as u64;

@@ -4,16 +4,21 @@
 //! process down; it comes back when the last of them ends. Each fault's course depends on itself alone, so taking one out of the plan moves no
 //! other.
 
+mod act;
 mod draw;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use self::draw::{Intensity, draw_faults};
-use crate::plan::{Direction, Fault, FaultKind, PlanError, SimPlan, When};
+use xxhash_rust::xxh3::xxh3_64;
+
+pub use self::act::Act;
+use self::act::{act, end_of};
+pub use self::draw::{Intensity, Kind, draw_faults};
+use crate::dice::{Dice, Random};
+use crate::plan::{Fault, FaultKind, PlanError, Shape, SimPlan, When};
 use crate::process::{Names, ProcessId};
-use crate::ratio::Ratio;
-use crate::time::{MICROS, MILLIS, Nanos};
+use crate::time::{MILLIS, Nanos};
 
 /// What the world is to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,53 +31,32 @@ pub struct Step {
     pub text: Arc<str>,
     /// Kind in one word, for counting.
     pub kind: &'static str,
-    /// The fault begins (or ends) with this step.
-    pub begin: bool,
+    /// The fault begins with this step, ends, or goes on in another way.
+    pub moment: Moment,
+    /// Keys what chance decides about this occurrence of the fault; depends on its id alone.
+    pub key: u64,
     /// What to do.
     pub act: Act,
 }
 
-/// One action on the world.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// Kill the process and keep it down until [`Act::Release`] by the same fault.
-    Crash { process: ProcessId, wipe: bool },
-    /// Arm a crash in the disk.
-    ArmCrash { process: ProcessId, after_disk_ops: u64 },
-    /// Disarm it, if it has not gone off.
-    Disarm { process: ProcessId },
-    /// No longer keep the process down.
-    Release { process: ProcessId },
-    /// Stop it.
-    Pause { process: ProcessId },
-    /// Let it run.
-    Resume { process: ProcessId },
-    /// Cut directed links.
-    Cut { links: Vec<(ProcessId, ProcessId)> },
-    /// Take that back.
-    Mend { links: Vec<(ProcessId, ProcessId)> },
-    /// Make a directed link worse, under the fault's token.
-    Worsen { from: ProcessId, to: ProcessId, loss: Ratio, delay: Nanos },
-    /// Take that back.
-    Relieve { from: ProcessId, to: ProcessId },
-    /// Let the next sync fail.
-    FailSync { process: ProcessId },
-    /// Fill the disk, or free it.
-    DiskFull { process: ProcessId, full: bool },
-    /// Flip bits at rest.
-    FlipBits { process: ProcessId, count: u32 },
-    /// Jump and drift a clock.
-    Clock { process: ProcessId, jump_ns: i64, drift_ppm: i64 },
-    /// Set it right.
-    RepairClock { process: ProcessId },
+/// Where in the course of a fault a step stands. Of steps at one instant, those that end come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// The last step of a fault, or of one of its occurrences.
+    Ends,
+    /// A flapping partition opens or shuts.
+    Turns,
+    /// The first step.
+    Begins,
 }
 
 /// The course of all planned faults of one run.
 #[derive(Debug)]
 pub struct FaultEngine {
+    dice: Dice,
     faults: Vec<Planned>,
-    /// When which fault begins (true) or ends.
-    due: BTreeSet<(Nanos, usize, bool)>,
+    /// When which fault begins, turns or ends.
+    due: BTreeSet<(Nanos, usize, Moment)>,
     signals: BTreeMap<String, u32>,
     healed: bool,
 }
@@ -82,9 +66,14 @@ struct Planned {
     fault: Fault,
     id: Arc<str>,
     text: Arc<str>,
-    state: Course,
-    begin: Act,
-    end: Option<Act>,
+    /// From the id; see [`Step::key`].
+    key: u64,
+    occurrences: u64,
+    course: Course,
+    /// What is in force, and has to be taken back.
+    active: Option<Act>,
+    /// Of a flapping partition: half a period, and whether it is open now.
+    flap: Option<(Nanos, bool)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,37 +85,36 @@ enum Course {
 
 impl FaultEngine {
     /// Prepares the faults of a plan. All processes have to be registered.
-    pub fn new(plan: &SimPlan, names: &Names) -> Result<FaultEngine, PlanError> {
+    pub fn new(plan: &SimPlan, names: &Names, dice: Dice) -> Result<FaultEngine, PlanError> {
         plan.check(&names.all(), Nanos::MAX)?;
         let mut engine =
-            FaultEngine { faults: Vec::new(), due: BTreeSet::new(), signals: BTreeMap::new(), healed: false };
-        for fault in &plan.faults {
-            engine.add(fault, names);
-        }
+            FaultEngine { dice, faults: Vec::new(), due: BTreeSet::new(), signals: BTreeMap::new(), healed: false };
+        plan.faults.iter().for_each(|fault| engine.add(fault));
         Ok(engine)
     }
 
-    fn add(&mut self, fault: &Fault, names: &Names) {
+    fn add(&mut self, fault: &Fault) {
         let index = self.faults.len();
-        if let When::Time(at) = fault.at {
-            self.due.insert((at, index, true));
+        if let When::Time(at) | When::Every { from: at, .. } = fault.at {
+            self.due.insert((at, index, Moment::Begins));
         }
-        let (begin, end) = acts(&fault.kind, names);
         self.faults.push(Planned {
             id: fault.id.as_str().into(),
             text: fault.kind.to_string().into(),
+            key: xxh3_64(fault.id.as_bytes()),
             fault: fault.clone(),
-            state: Course::Waiting,
-            begin,
-            end,
+            occurrences: 0,
+            course: Course::Waiting,
+            active: None,
+            flap: None,
         });
     }
 
-    /// Adds a fault to begin at its time (which may have passed) or signal: for scenarios that decide as they go.
+    /// Adds a fault to begin at its time (which may have passed), signal or mark: for scenarios that decide as they go.
     pub fn inject(&mut self, fault: &Fault, names: &Names) -> Result<(), PlanError> {
         let plan = SimPlan { faults: vec![fault.clone()], ..SimPlan::default() };
         plan.check(&names.all(), Nanos::MAX)?;
-        self.add(fault, names);
+        self.add(fault);
         Ok(())
     }
 
@@ -142,7 +130,18 @@ impl FaultEngine {
                 && wanted == name
                 && nth == count
             {
-                self.due.insert((now.saturating_add(*after), index, true));
+                self.due.insert((now.saturating_add(*after), index, Moment::Begins));
+            }
+        }
+    }
+
+    /// A mark was reached for the first time.
+    pub fn mark(&mut self, now: Nanos, name: &str) {
+        for (index, planned) in self.faults.iter().enumerate().filter(|_| !self.healed) {
+            if let When::Mark { name: wanted, after } = &planned.fault.at
+                && wanted == name
+            {
+                self.due.insert((now.saturating_add(*after), index, Moment::Begins));
             }
         }
     }
@@ -153,62 +152,104 @@ impl FaultEngine {
     }
 
     /// The steps that are due, in order.
-    pub fn due(&mut self, now: Nanos) -> Vec<Step> {
+    pub fn due(&mut self, now: Nanos, names: &Names) -> Vec<Step> {
         let mut steps = Vec::new();
-        while let Some(&key @ (at, index, begin)) = self.due.first() {
+        while let Some(&key @ (at, index, moment)) = self.due.first() {
             if at > now {
                 break;
             }
             self.due.remove(&key);
-            steps.extend(if begin { self.begin(index, now) } else { self.end(index) });
+            steps.extend(match moment {
+                Moment::Begins => self.begin(index, at, now, names),
+                Moment::Turns => self.turn(index, now),
+                Moment::Ends => self.end(index),
+            });
         }
         steps
     }
 
-    fn begin(&mut self, index: usize, now: Nanos) -> Option<Step> {
+    fn begin(&mut self, index: usize, at: Nanos, now: Nanos, names: &Names) -> Option<Step> {
         let planned = &mut self.faults[index];
-        if planned.state != Course::Waiting || self.healed {
+        if let When::Every { every, until, .. } = planned.fault.at
+            && at.saturating_add(every) < until
+        {
+            self.due.insert((at + every, index, Moment::Begins));
+        }
+        if planned.course != Course::Waiting || self.healed {
             return None;
         }
-        planned.state = if planned.end.is_some() { Course::Active } else { Course::Over };
-        let active_for = match &planned.fault.kind {
+        planned.occurrences += 1;
+        let kind = drawn(&planned.fault.kind, self.dice, planned.key, planned.occurrences);
+        let act = act(&kind, names);
+        planned.text = kind.to_string().into();
+        planned.course = if end_of(&act).is_some() { Course::Active } else { planned.rests() };
+        planned.active = Some(act.clone());
+        let active_for = match &kind {
             FaultKind::CrashInCommit { within_ms, .. } => (*within_ms > 0).then(|| within_ms.saturating_mul(MILLIS)),
             kind => kind.duration(),
         };
-        if let Some(duration) = active_for {
-            self.due.insert((now.saturating_add(duration), index, false));
+        if let Some(duration) = active_for.filter(|_| planned.course == Course::Active) {
+            self.due.insert((now.saturating_add(duration), index, Moment::Ends));
         }
-        let act = planned.begin.clone();
-        Some(self.step(index, true, act))
+        if let FaultKind::Partition { flap_ms: flap_ms @ 1.., .. } = kind {
+            let half = flap_ms.saturating_mul(MILLIS);
+            planned.flap = Some((half, false));
+            self.due.insert((now.saturating_add(half), index, Moment::Turns));
+        }
+        Some(self.step(index, Moment::Begins, act))
+    }
+
+    fn turn(&mut self, index: usize, now: Nanos) -> Option<Step> {
+        let planned = &mut self.faults[index];
+        if planned.course != Course::Active {
+            return None;
+        }
+        let (half, open) = planned.flap.as_mut()?;
+        *open = !*open;
+        self.due.insert((now.saturating_add(*half), index, Moment::Turns));
+        let cut = planned.active.clone()?;
+        let act = if *open { end_of(&cut)? } else { cut };
+        Some(self.step(index, Moment::Turns, act))
     }
 
     fn end(&mut self, index: usize) -> Option<Step> {
         let planned = &mut self.faults[index];
-        if planned.state != Course::Active {
+        if planned.course != Course::Active {
             return None;
         }
-        planned.state = Course::Over;
-        let act = planned.end.clone()?;
-        Some(self.step(index, false, act))
+        planned.course = planned.rests();
+        let open = planned.flap.take().is_some_and(|(_, open)| open);
+        self.due.retain(|&(_, fault, moment)| fault != index || moment != Moment::Turns);
+        let act = end_of(&self.faults[index].active.take()?)?;
+        Some(self.step(index, Moment::Ends, if open { Act::Nothing } else { act }))
     }
 
-    fn step(&self, fault: usize, begin: bool, act: Act) -> Step {
+    fn step(&self, fault: usize, moment: Moment, act: Act) -> Step {
         let planned = &self.faults[fault];
-        Step { fault, id: planned.id.clone(), text: planned.text.clone(), kind: planned.fault.kind.name(), begin, act }
+        Step {
+            fault,
+            id: planned.id.clone(),
+            text: planned.text.clone(),
+            kind: planned.fault.kind.name(),
+            moment,
+            key: planned.occurrence_key(),
+            act,
+        }
     }
 
-    /// An armed crash of `process` has gone off. Returns the tokens of the faults that keep it down now; their time runs from here.
-    pub fn crashed_in_commit(&mut self, now: Nanos, process: ProcessId) -> Vec<usize> {
+    /// An armed crash of `process` has gone off. Returns the tokens of the faults that keep it down now, with their keys; their time runs from
+    /// here.
+    pub fn crashed_in_commit(&mut self, now: Nanos, process: ProcessId) -> Vec<(usize, u64)> {
         let mut holders = Vec::new();
         for (index, planned) in self.faults.iter_mut().enumerate() {
-            let armed = matches!(planned.begin, Act::ArmCrash { process: armed, .. } if armed == process);
-            if armed && planned.state == Course::Active && matches!(planned.end, Some(Act::Disarm { .. })) {
-                planned.end = Some(Act::Release { process });
-                self.due.retain(|&(_, fault, begin)| fault != index || begin);
+            let armed = matches!(planned.active, Some(Act::ArmCrash { process: armed, .. }) if armed == process);
+            if armed && planned.course == Course::Active {
+                planned.active = Some(Act::Crash { process, wipe: false });
+                self.due.retain(|&(_, fault, moment)| fault != index || moment != Moment::Ends);
                 if let Some(duration) = planned.fault.kind.duration() {
-                    self.due.insert((now.saturating_add(duration), index, false));
+                    self.due.insert((now.saturating_add(duration), index, Moment::Ends));
                 }
-                holders.push(index);
+                holders.push((index, planned.occurrence_key()));
             }
         }
         holders
@@ -222,53 +263,36 @@ impl FaultEngine {
     }
 }
 
-/// The action that begins a fault and the one that ends it.
-fn acts(kind: &FaultKind, names: &Names) -> (Act, Option<Act>) {
-    let id = |name: &str| names.find(name).expect("a checked plan names registered processes");
-    match kind {
-        FaultKind::Crash { process, .. } => {
-            let process = id(process);
-            (Act::Crash { process, wipe: false }, Some(Act::Release { process }))
-        }
-        FaultKind::Wipe { process, .. } => {
-            let process = id(process);
-            (Act::Crash { process, wipe: true }, Some(Act::Release { process }))
-        }
-        FaultKind::CrashInCommit { process, after_disk_ops, .. } => {
-            let process = id(process);
-            (Act::ArmCrash { process, after_disk_ops: *after_disk_ops }, Some(Act::Disarm { process }))
-        }
-        FaultKind::Pause { process, .. } => {
-            let process = id(process);
-            (Act::Pause { process }, Some(Act::Resume { process }))
-        }
-        FaultKind::Partition { a, b, direction, .. } => {
-            let mut links = Vec::new();
-            for (a, b) in a.iter().flat_map(|a| b.iter().map(move |b| (id(a), id(b)))) {
-                if *direction != Direction::BToA {
-                    links.push((a, b));
-                }
-                if *direction != Direction::AToB {
-                    links.push((b, a));
-                }
-            }
-            (Act::Cut { links: links.clone() }, Some(Act::Mend { links }))
-        }
-        FaultKind::Link { from, to, loss, delay_us, .. } => {
-            let (from, to) = (id(from), id(to));
-            (Act::Worsen { from, to, loss: *loss, delay: delay_us * MICROS }, Some(Act::Relieve { from, to }))
-        }
-        FaultKind::FailSync { process } => (Act::FailSync { process: id(process) }, None),
-        FaultKind::DiskFull { process, .. } => {
-            let process = id(process);
-            (Act::DiskFull { process, full: true }, Some(Act::DiskFull { process, full: false }))
-        }
-        FaultKind::FlipBits { process, count } => (Act::FlipBits { process: id(process), count: *count }, None),
-        FaultKind::Clock { process, jump_ms, drift_ppm, .. } => {
-            let process = id(process);
-            let jump_ns = jump_ms.saturating_mul(MILLIS as i64);
-            (Act::Clock { process, jump_ns, drift_ppm: *drift_ppm }, Some(Act::RepairClock { process }))
-        }
+impl Planned {
+    /// What it is between two occurrences, or after the last.
+    fn rests(&self) -> Course {
+        if matches!(self.fault.at, When::Every { .. }) { Course::Waiting } else { Course::Over }
+    }
+
+    fn occurrence_key(&self) -> u64 {
+        self.key.wrapping_add(self.occurrences)
+    }
+}
+
+/// The fault as it happens this time: the sides of a split are drawn, from its own key.
+fn drawn(kind: &FaultKind, dice: Dice, key: u64, occurrence: u64) -> FaultKind {
+    let FaultKind::Split { among, shape, for_ms } = kind else { return kind.clone() };
+    let mut draws = dice.stream("split", key).at(occurrence);
+    let mut order = among.clone();
+    draws.shuffle(&mut order);
+    let size = match shape {
+        Shape::Isolate | Shape::OneWay | Shape::Flapping => 1,
+        Shape::Halves => (order.len() + usize::from(draws.chance(crate::ratio::Ratio::of(1, 2)))) / 2,
+        Shape::Random => draws.range(1..=order.len() as u64 - 1) as usize,
+    };
+    let b = order.split_off(size);
+    let one_way = *draws.pick(&[crate::plan::Direction::AToB, crate::plan::Direction::BToA]);
+    FaultKind::Partition {
+        a: order,
+        b,
+        direction: if *shape == Shape::OneWay { one_way } else { crate::plan::Direction::Both },
+        flap_ms: if *shape == Shape::Flapping { (for_ms / 20).max(1) } else { 0 },
+        for_ms: *for_ms,
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 pub use self::file::{HistoryError, parse, to_jsonl};
 use crate::sync::lock;
 use crate::time::Nanos;
-use crate::trace::{Event, Trace};
+use crate::trace::Trace;
 
 /// A version as clients know it: ordered by counter, then by writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,7 +136,7 @@ impl History {
         let mut operations = lock(&self.operations);
         let id = OpId(operations.len() as u64);
         if let Some(trace) = &self.trace {
-            trace.record(at, Event::Call { client, op: id.0, text: operation.to_string().into() });
+            trace.record_operation(at, id.0, &operation, false);
         }
         operations.push(operation);
         id
@@ -169,8 +169,7 @@ impl History {
         operation.version = version;
         operation.ret = (outcome != Outcome::Unknown).then_some(at);
         if let Some(trace) = &self.trace {
-            let text = operation.to_string().into();
-            trace.record(at, Event::Return { client: operation.client, op: id.0, text });
+            trace.record_operation(at, id.0, operation, true);
         }
     }
 

@@ -24,6 +24,7 @@ pub mod net;
 pub mod oracle;
 pub mod plan;
 pub mod process;
+pub mod profile;
 pub mod ratio;
 pub mod record;
 pub mod seed;

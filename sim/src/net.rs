@@ -1,31 +1,31 @@
 //! The message fabric: encoded frames between processes, over directed links that delay, lose, duplicate and reorder them.
 //!
 //! It is no stream transport, on purpose: no order, no delivery guarantee, no notice of a broken peer. A frame is judged when it is sent (loss,
-//! cut link, dead sender) and when it arrives (a cut since then, receiver down). Frames in flight live in one heap ordered by (deadline,
+//! cut link, dead sender) and when it arrives (a cut since then, receiver down, a clog that holds it). Frames in flight live in one heap ordered by (deadline,
 //! sequence); no task is spawned per frame. The decision about a frame is addressed by its ordinal on its link.
 //!
 //! A frame that was sent to an earlier life of a process reaches the next one: networks do not know about restarts.
 
+mod endpoint;
 mod link;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use self::endpoint::{Endpoint, Recv};
 pub use self::link::LinkProfile;
-use self::link::{Fate, Link, Worse};
+use self::link::{Fate, Link, Links, Worse};
 use crate::dice::Dice;
 use crate::plan::NetworkPlan;
 use crate::process::{Incarnation, Names, ProcessId};
 use crate::ratio::Ratio;
 use crate::sync::lock;
-use crate::time::{MICROS, Nanos, Sleep, Timers};
+use crate::time::{MICROS, Nanos, Timers};
 use crate::trace::{Event, Trace};
 
 /// Why a frame was lost.
@@ -96,11 +96,14 @@ struct Shared {
 struct State {
     default: LinkProfile,
     ports: Vec<Port>,
-    links: BTreeMap<(ProcessId, ProcessId), Link>,
+    links: Links,
     in_flight: BinaryHeap<Reverse<InFlight>>,
+    /// Arrived at a clogged link, in the order of arrival.
+    held: Vec<InFlight>,
     sequence: u64,
     frames: u64,
-    counts: BTreeMap<&'static str, u64>,
+    duplicates: u64,
+    drops: BTreeMap<Why, u64>,
 }
 
 #[derive(Default)]
@@ -108,7 +111,7 @@ struct Port {
     /// The life that may send and receive; none while down.
     alive: Option<u32>,
     /// Sender, number and bytes of each frame that waits.
-    inbox: VecDeque<(ProcessId, u64, Vec<u8>)>,
+    inbox: Vec<(ProcessId, u64, Vec<u8>)>,
     receiver: Option<Waker>,
     /// No fault touches its links.
     trusted: bool,
@@ -156,11 +159,13 @@ impl Fabric {
         let state = State {
             default: LinkProfile::from_plan(plan),
             ports: Vec::new(),
-            links: BTreeMap::new(),
+            links: Links::default(),
             in_flight: BinaryHeap::new(),
+            held: Vec::new(),
             sequence: 0,
             frames: 0,
-            counts: BTreeMap::new(),
+            duplicates: 0,
+            drops: BTreeMap::new(),
         };
         Fabric(Arc::new(Shared { timers, trace, dice, state: Mutex::new(state), on_drop: Mutex::new(None) }))
     }
@@ -229,12 +234,13 @@ impl Fabric {
 
     /// True if the directed link is cut now.
     pub fn is_cut(&self, from: ProcessId, to: ProcessId) -> bool {
-        self.state().links.get(&(from, to)).is_some_and(|link| link.cuts > 0)
+        self.state().links.get(from, to).is_some_and(|link| link.cuts > 0)
     }
 
-    /// Makes a link worse under a token: at least this loss, and this delay on top, until [`Fabric::relieve`] with the same token.
-    pub fn worsen(&self, from: ProcessId, to: ProcessId, token: u64, loss: Ratio, delay: Nanos) {
-        self.with_link(from, to, |link, _| link.worse.push(Worse { token, loss, delay }));
+    /// Makes a link worse under a token: at least this loss, this delay on top, at most this bandwidth (0: no limit), until
+    /// [`Fabric::relieve`] with the same token.
+    pub fn worsen(&self, from: ProcessId, to: ProcessId, token: u64, loss: Ratio, delay: Nanos, bandwidth_mbit: u64) {
+        self.with_link(from, to, |link, _| link.worse.push(Worse { token, loss, delay, bandwidth_mbit }));
     }
 
     /// Takes [`Fabric::worsen`] back.
@@ -242,24 +248,56 @@ impl Fabric {
         self.with_link(from, to, |link, _| link.worse.retain(|worse| worse.token != token));
     }
 
-    /// Ends every cut and worsening, and all loss, duplication and holding back, of the default and of every link.
+    /// Clogs a directed link: what is in flight, or sent from now on, waits at its end until [`Fabric::unclog`]. Counted like cuts.
+    pub fn clog(&self, from: ProcessId, to: ProcessId) {
+        self.with_link(from, to, |link, _| link.clogs += 1);
+    }
+
+    /// Takes one clog back. After the last one, everything that has waited arrives, in its order.
+    pub fn unclog(&self, from: ProcessId, to: ProcessId) {
+        let free = self.with_link(from, to, |link, _| {
+            link.clogs = link.clogs.saturating_sub(1);
+            link.clogs == 0
+        });
+        if free {
+            self.release(|frame| frame.from == from && frame.to == to);
+        }
+    }
+
+    /// Lets waiting frames arrive now.
+    fn release(&self, which: impl Fn(&InFlight) -> bool) {
+        let now = self.0.timers.now();
+        let mut state = self.state();
+        let (free, held): (Vec<_>, Vec<_>) = std::mem::take(&mut state.held).into_iter().partition(which);
+        state.held = held;
+        let any = !free.is_empty();
+        for frame in free {
+            state.push(InFlight { deadline: now, ..frame });
+        }
+        drop(state);
+        if any {
+            self.0.timers.nudge(now);
+        }
+    }
+
+    /// Ends every cut, clog and worsening, and all loss, duplication and holding back, of the default and of every link.
     pub fn heal(&self) {
         let mut state = self.state();
         state.default = state.default.healed();
         for link in state.links.values_mut() {
             link.cuts = 0;
+            link.clogs = 0;
             link.worse.clear();
             link.profile = link.profile.as_ref().map(LinkProfile::healed);
         }
+        drop(state);
+        self.release(|_| true);
     }
 
     fn with_link<T>(&self, from: ProcessId, to: ProcessId, change: impl FnOnce(&mut Link, &LinkProfile) -> T) -> T {
         let mut state = self.state();
         let State { links, default, .. } = &mut *state;
-        let link = links.entry((from, to)).or_insert_with(|| {
-            let key = u64::from(from.0) << 32 | u64::from(to.0);
-            Link::new(self.0.dice.stream("net", key))
-        });
+        let link = links.get_or_make(self.0.dice, from, to);
         change(link, default)
     }
 
@@ -291,9 +329,10 @@ impl Fabric {
         Endpoint { fabric: self.clone(), life }
     }
 
-    /// Frames in flight.
+    /// Frames in flight, those that a clog holds included.
     pub fn in_flight(&self) -> usize {
-        self.state().in_flight.len()
+        let state = self.state();
+        state.in_flight.len() + state.held.len()
     }
 
     /// When the next frame arrives.
@@ -303,85 +342,85 @@ impl Fabric {
 
     /// Events so far by name: `send`, `duplicate`, `drop`, `drop_cut`, `drop_down`, `drop_stale`.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
-        self.state().counts.clone()
+        let state = self.state();
+        let own = [("send", state.frames), ("duplicate", state.duplicates)];
+        let drops = state.drops.iter().map(|(why, &count)| (why.name(), count));
+        own.into_iter().filter(|&(_, count)| count > 0).chain(drops).collect()
     }
 
     /// Delivers every frame whose deadline has passed.
     pub fn deliver_due(&self, now: Nanos) {
+        let mut guard = self.state();
         loop {
-            let next = {
-                let mut state = self.state();
-                match state.in_flight.peek() {
-                    Some(Reverse(next)) if next.deadline <= now => state.in_flight.pop(),
-                    _ => return,
-                }
-            };
-            if let Some(Reverse(frame)) = next {
-                self.deliver(now, frame);
+            let state = &mut *guard;
+            match state.in_flight.peek() {
+                Some(Reverse(next)) if next.deadline <= now => {}
+                _ => return,
             }
-        }
-    }
-
-    fn deliver(&self, now: Nanos, message: InFlight) {
-        let InFlight { id, from, to, cuts_ever, frame, .. } = message;
-        let mut state = self.state();
-        let cut = state.links.get(&(from, to)).is_some_and(|link| link.cuts > 0 || link.cuts_ever != cuts_ever);
-        let trusted = state.port(from).trusted || state.port(to).trusted;
-        let why = if cut && !trusted {
-            Some(Why::Cut)
-        } else if state.port(to).alive.is_none() {
-            Some(Why::Down)
-        } else {
-            None
-        };
-        if let Some(why) = why {
-            drop(state);
-            return self.dropped(now, from, to, id, &frame, why);
-        }
-        self.0.trace.record_frame(now, Event::Deliver { from, to, id }, &frame);
-        let port = state.port(to);
-        port.inbox.push_back((from, id, frame));
-        let receiver = port.receiver.take();
-        drop(state);
-        if let Some(receiver) = receiver {
-            receiver.wake();
+            let Some(Reverse(message)) = state.in_flight.pop() else { return };
+            let InFlight { id, from, to, cuts_ever, .. } = message;
+            let trusted = state.port(from).trusted || state.port(to).trusted;
+            let link = state.links.get(from, to);
+            let cut = link.is_some_and(|link| link.cuts > 0 || link.cuts_ever != cuts_ever) && !trusted;
+            if !cut && !trusted && link.is_some_and(|link| link.clogs > 0) {
+                state.held.push(message);
+                continue;
+            }
+            let port = state.port(to);
+            if cut || port.alive.is_none() {
+                drop(guard);
+                let why = if cut { Why::Cut } else { Why::Down };
+                self.dropped(now, from, to, id, &message.frame, why);
+                guard = self.state();
+                continue;
+            }
+            self.0.trace.record_frame(now, Event::Deliver { from, to, id }, &message.frame);
+            port.inbox.push((from, id, message.frame));
+            if let Some(receiver) = port.receiver.take() {
+                drop(guard);
+                receiver.wake();
+                guard = self.state();
+            }
         }
     }
 
     fn send(&self, life: Incarnation, to: ProcessId, frame: Vec<u8>) {
         let now = self.0.timers.now();
         let from = life.process;
-        let mut state = self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         let id = state.frames;
         state.frames += 1;
-        *state.counts.entry("send").or_default() += 1;
-        let alive = state.port(from).alive == Some(life.number);
-        let trusted = from == to || state.port(from).trusted || state.port(to).trusted;
-        drop(state);
         let event = Event::Send { from, to, id, len: frame.len() as u32, hash: xxh3_64(&frame) };
         self.0.trace.record_frame(now, event, &frame);
-        if !alive {
+        let trusted = from == to || state.port(from).trusted || state.port(to).trusted;
+        if state.port(from).alive != Some(life.number) {
+            drop(guard);
             return self.dropped(now, from, to, id, &frame, Why::Stale);
         }
-        let (fate, cut, cuts_ever) = self.with_link(from, to, |link, default| {
-            let fate = if trusted {
-                Fate::Arrives { at: now + default.latency_min.max(MICROS), twice_at: None }
-            } else {
-                link.decide(default, now, frame.len())
-            };
-            (fate, link.cuts > 0 && !trusted, link.cuts_ever)
-        });
+        let link = state.links.get_or_make(self.0.dice, from, to);
+        let fate = if trusted {
+            Fate::Arrives { at: now + state.default.latency_min.max(MICROS), twice_at: None }
+        } else {
+            link.decide(&state.default, now, frame.len())
+        };
+        let (cut, cuts_ever) = (link.cuts > 0 && !trusted, link.cuts_ever);
         match fate {
-            _ if cut => self.dropped(now, from, to, id, &frame, Why::Cut),
-            Fate::Lost => self.dropped(now, from, to, id, &frame, Why::Loss),
+            _ if cut => {
+                drop(guard);
+                self.dropped(now, from, to, id, &frame, Why::Cut);
+            }
+            Fate::Lost => {
+                drop(guard);
+                self.dropped(now, from, to, id, &frame, Why::Loss);
+            }
             Fate::Arrives { at, twice_at } => {
-                let mut state = self.state();
                 if let Some(deadline) = twice_at {
-                    *state.counts.entry("duplicate").or_default() += 1;
+                    state.duplicates += 1;
                     state.push(InFlight { deadline, sequence: 0, id, from, to, cuts_ever, frame: frame.clone() });
                 }
                 state.push(InFlight { deadline: at, sequence: 0, id, from, to, cuts_ever, frame });
-                drop(state);
+                drop(guard);
                 self.0.timers.nudge(at);
             }
         }
@@ -390,7 +429,7 @@ impl Fabric {
     fn dropped(&self, at: Nanos, from: ProcessId, to: ProcessId, id: u64, frame: &[u8], why: Why) {
         let text = why.text(&self.names().name(to));
         self.0.trace.record_frame(at, Event::Drop { from, to, id, why: text }, frame);
-        *self.state().counts.entry(why.name()).or_default() += 1;
+        *self.state().drops.entry(why).or_default() += 1;
         // Outside the lock while it runs: the observer may use the fabric.
         let observer = lock(&self.0.on_drop).take();
         if let Some(mut observer) = observer {
@@ -418,64 +457,6 @@ impl State {
 impl fmt::Debug for Fabric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Fabric({} in flight)", self.in_flight())
-    }
-}
-
-/// One life's access to the network. After that life, sends are lost and receives never complete.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    fabric: Fabric,
-    life: Incarnation,
-}
-
-impl Endpoint {
-    /// Whose endpoint it is.
-    pub fn life(&self) -> Incarnation {
-        self.life
-    }
-
-    /// Hands a frame to the network. Nothing is known about what becomes of it.
-    pub fn send(&self, to: ProcessId, frame: Vec<u8>) {
-        self.fabric.send(self.life, to, frame);
-    }
-
-    /// Waits until at least one frame is there or `until` has passed; gives all waiting frames with their senders, oldest first, maybe none.
-    /// One receiver at a time. `Nanos::MAX` waits for ever.
-    pub fn recv(&self, until: Nanos) -> Recv {
-        let timeout = (until < Nanos::MAX).then(|| self.fabric.0.timers.sleep_until(until));
-        Recv { endpoint: self.clone(), timeout }
-    }
-}
-
-/// A pending [`Endpoint::recv`]. Dropping it loses nothing.
-#[derive(Debug)]
-#[must_use = "receives nothing unless awaited"]
-pub struct Recv {
-    endpoint: Endpoint,
-    timeout: Option<Sleep>,
-}
-
-impl Future for Recv {
-    type Output = Vec<(ProcessId, Vec<u8>)>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let life = self.endpoint.life;
-        let replaced = {
-            let mut state = self.endpoint.fabric.state();
-            let port = state.port(life.process);
-            if port.alive != Some(life.number) {
-                return Poll::Pending; // the owner is dead and about to be dropped
-            }
-            if !port.inbox.is_empty() {
-                return Poll::Ready(port.inbox.drain(..).map(|(from, _, frame)| (from, frame)).collect());
-            }
-            port.receiver.replace(context.waker().clone())
-        };
-        drop(replaced);
-        match &mut self.timeout {
-            Some(timeout) => Pin::new(timeout).poll(context).map(|()| Vec::new()),
-            None => Poll::Pending,
-        }
     }
 }
 

@@ -15,7 +15,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ratio::Ratio;
-use crate::time::{MICROS, MILLIS, Nanos};
 
 /// The simulator's part of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +24,9 @@ pub struct SimPlan {
     pub network: NetworkPlan,
     /// How disks behave.
     pub disk: DiskPlan,
+    /// How many processes the faults may hurt at once. Without one, nothing is promised and nothing is checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// What goes wrong, and when.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
@@ -94,6 +96,9 @@ pub struct LinkPlan {
     /// Added to every latency, in microseconds.
     #[serde(skip_serializing_if = "is_zero")]
     pub delay_us: u64,
+    /// Instead of the network's `bandwidth_mbit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth_mbit: Option<u64>,
 }
 
 /// How every disk behaves.
@@ -137,88 +142,12 @@ impl Default for DiskPlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Unique in the plan; names the fault in traces.
+    /// Unique in the plan; names the fault in traces, and keys what chance decides about it.
     pub id: String,
     /// When it begins.
     pub at: When,
     /// What it does.
     pub kind: FaultKind,
-}
-
-/// When a fault begins: at a time, or after the nth occurrence of a signal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "RawWhen", into = "RawWhen")]
-pub enum When {
-    /// Simulated time since the start of the run.
-    Time(Nanos),
-    /// After the `nth` (from 1) time that the system reported `name`.
-    Signal {
-        /// Name of the signal, such as a stage.
-        name: String,
-        /// Which occurrence, from 1.
-        nth: u32,
-        /// Delay after it.
-        after: Nanos,
-    },
-}
-
-impl When {
-    /// At so many milliseconds.
-    pub fn ms(ms: u64) -> When {
-        When::Time(ms * MILLIS)
-    }
-
-    /// At the first occurrence of a signal.
-    pub fn signal(name: &str) -> When {
-        When::Signal { name: name.to_owned(), nth: 1, after: 0 }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawWhen {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signal: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nth: Option<u32>,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    after_us: u64,
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-impl TryFrom<RawWhen> for When {
-    type Error = String;
-
-    fn try_from(raw: RawWhen) -> Result<When, String> {
-        match (raw.ms, raw.signal, raw.nth) {
-            (Some(ms), None, None) => {
-                Ok(When::Time(ms.saturating_mul(MILLIS).saturating_add(raw.after_us.saturating_mul(MICROS))))
-            }
-            (None, Some(_), Some(0)) => Err("`at.nth` counts from 1".to_owned()),
-            (None, Some(name), nth) => {
-                Ok(When::Signal { name, nth: nth.unwrap_or(1), after: raw.after_us.saturating_mul(MICROS) })
-            }
-            _ => Err("`at` is { ms = 1200 } or { signal = \"DeltaPass\", nth = 1, after_us = 3000 }".to_owned()),
-        }
-    }
-}
-
-impl From<When> for RawWhen {
-    fn from(when: When) -> RawWhen {
-        match when {
-            When::Time(at) => {
-                RawWhen { ms: Some(at / MILLIS), signal: None, nth: None, after_us: at % MILLIS / MICROS }
-            }
-            When::Signal { name, nth, after } => {
-                RawWhen { ms: None, signal: Some(name), nth: Some(nth), after_us: after / MICROS }
-            }
-        }
-    }
 }
 
 /// What a fault does. Processes go by name. Durations of zero mean "until the run heals".
@@ -238,15 +167,19 @@ pub enum FaultKind {
     },
     /// The process stands still with all its memory, then goes on in the belief that no time has passed.
     Pause { process: String, for_ms: u64 },
-    /// No message passes between the two sides.
+    /// No message passes between the two sides. With `flap_ms`, the cut opens and closes again every so often.
     Partition {
         a: Vec<String>,
         b: Vec<String>,
         #[serde(default)]
         direction: Direction,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        flap_ms: u64,
         for_ms: u64,
     },
-    /// A directed link gets worse: at least this loss, and this delay on top.
+    /// A partition whose sides are drawn when it begins, anew at each occurrence, among these processes.
+    Split { among: Vec<String>, shape: Shape, for_ms: u64 },
+    /// A directed link gets worse: at least this loss, this delay on top, at most this bandwidth (0: no limit).
     Link {
         from: String,
         to: String,
@@ -254,10 +187,18 @@ pub enum FaultKind {
         loss: Ratio,
         #[serde(default)]
         delay_us: u64,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        bandwidth_mbit: u64,
         for_ms: u64,
     },
+    /// What is in flight on a directed link, or sent on it, waits; it arrives when the clog ends.
+    Clog { from: String, to: String, for_ms: u64 },
     /// The next sync fails with an I/O error; what it should have made durable stays undecided until a crash.
     FailSync { process: String },
+    /// Every sync takes this much longer.
+    Stall { process: String, stall_ms: u64, for_ms: u64 },
+    /// Every read and write fails with an I/O error; syncs work.
+    DiskErrors { process: String, for_ms: u64 },
     /// Every write that needs more room fails.
     DiskFull { process: String, for_ms: u64 },
     /// Single bits of data at rest flip, silently.
@@ -288,5 +229,30 @@ pub enum Direction {
     BToA,
 }
 
+/// How the sides of a [`FaultKind::Split`] are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// One against all others.
+    Isolate,
+    /// Two halves; of an odd number, the larger half is drawn too.
+    Halves,
+    /// Each process is on either side by an even chance; neither side is empty.
+    Random,
+    /// One is not heard, or does not hear.
+    OneWay,
+    /// One against all others, cut and mended in turns, ten times in all.
+    Flapping,
+}
+
+mod budget;
 mod check;
+mod locate;
+mod when;
+pub use budget::Budget;
 pub use check::PlanError;
+pub use when::When;
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}

@@ -1,10 +1,11 @@
 //! Simulated time, and the one heap of wake-ups.
 //!
 //! The executor underneath cannot cancel a timer and does not fire below a millisecond, so nothing here gives it one timer per sleeper. All
-//! sleepers live in [`Timers`], ordered by deadline and then by arrival; a single driver (in the world) sleeps until the earliest deadline of
-//! timers, network and faults, and fires what is due. Dropping a [`Sleep`] removes its entry, so memory is bounded by the sleepers alive.
+//! sleepers live in [`Timers`], ordered by deadline and then by arrival; a single driver (in the world) is woken at the earliest deadline of
+//! timers, network and faults, and fires what is due. Whoever brings an earlier deadline [nudges](Timers::nudge), which has the executor wake the
+//! driver then; the driver itself does not run for that. Dropping a [`Sleep`] removes its entry, so memory is bounded by the sleepers alive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -42,9 +43,18 @@ struct Shared {
 struct State {
     sleepers: BTreeMap<(Nanos, u64), Waker>,
     arrivals: u64,
-    /// The driver, and the deadline it sleeps until; it is woken only for something earlier.
-    driver: Option<(Waker, Nanos)>,
+    driver: Option<Driver>,
 }
+
+struct Driver {
+    waker: Waker,
+    arm: Arm,
+    /// When the executor will wake the driver: it cannot be told not to.
+    armed: BTreeSet<Nanos>,
+}
+
+/// Has the executor wake the driver at an instant.
+pub type Arm = Arc<dyn Fn(Nanos, &Waker) + Send + Sync>;
 
 impl Timers {
     /// Timers over the given clock, which never goes back.
@@ -94,24 +104,43 @@ impl Timers {
         }
     }
 
-    /// The driver goes to sleep until `deadline` and wants to be woken for anything earlier.
-    pub fn park_driver(&self, waker: Waker, deadline: Nanos) {
-        let previous = lock(&self.0.state).driver.replace((waker, deadline));
-        drop(previous);
+    /// The driver goes to sleep, to be woken by way of `arm` for every deadline that it is [nudged](Timers::nudge) for.
+    pub fn park_driver(&self, waker: &Waker, arm: &Arm) {
+        let now = self.now();
+        let mut state = lock(&self.0.state);
+        match &mut state.driver {
+            None => {
+                state.driver = Some(Driver { waker: waker.clone(), arm: arm.clone(), armed: BTreeSet::new() });
+            }
+            Some(driver) => {
+                while driver.armed.first().is_some_and(|&first| first <= now) {
+                    driver.armed.pop_first();
+                }
+                if !driver.waker.will_wake(waker) {
+                    driver.waker = waker.clone();
+                }
+            }
+        }
     }
 
-    /// Something falls due at `deadline`; wakes the driver if it would sleep past that.
+    /// Something falls due at `deadline`: the driver will be awake then.
     pub fn nudge(&self, deadline: Nanos) {
-        let woken = {
+        let (at, waker, arm) = {
             let mut state = lock(&self.0.state);
-            match &state.driver {
-                Some((_, parked_until)) if deadline < *parked_until => state.driver.take(),
-                _ => None,
+            let Some(driver) = &mut state.driver else { return };
+            if driver.armed.first().is_some_and(|&first| first <= deadline) {
+                return;
             }
+            driver.armed.insert(deadline);
+            (deadline, driver.waker.clone(), driver.arm.clone())
         };
-        if let Some((waker, _)) = woken {
-            waker.wake();
-        }
+        arm(at, &waker);
+    }
+
+    /// The driver is gone: nobody is woken any more.
+    pub fn retire_driver(&self) {
+        let driver = lock(&self.0.state).driver.take();
+        drop(driver);
     }
 
     /// Sleepers alive: the measure for "nothing leaks".
@@ -234,15 +263,25 @@ mod tests {
     }
 
     #[test]
-    fn the_driver_is_woken_only_for_something_earlier() {
-        let (timers, _time) = Timers::manual();
-        let count = Arc::new(Count::default());
-        timers.park_driver(Waker::from(count.clone()), 1000);
-        timers.nudge(1000);
-        assert_eq!(count.0.load(Ordering::Relaxed), 0);
-        timers.nudge(999);
+    fn the_driver_is_armed_only_for_something_earlier() {
+        let (timers, time) = Timers::manual();
+        let armed = Arc::new(Mutex::new(Vec::new()));
+        let keep = armed.clone();
+        let arm: Arm = Arc::new(move |at, _| lock(&keep).push(at));
+        timers.nudge(5);
+        timers.park_driver(Waker::noop(), &arm);
+        for deadline in [1000, 1000, 1001, 999, 998, 999] {
+            timers.nudge(deadline);
+        }
+        assert_eq!(*lock(&armed), [1000, 999, 998]);
+        time.set(998);
+        timers.park_driver(Waker::noop(), &arm);
+        timers.nudge(1500);
         timers.nudge(998);
-        assert_eq!(count.0.load(Ordering::Relaxed), 1, "once: it is awake then");
+        assert_eq!(*lock(&armed), [1000, 999, 998, 998], "999 is still to come, 998 is over");
+        timers.retire_driver();
+        timers.nudge(1);
+        assert_eq!(lock(&armed).len(), 4);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 pub use self::divergence::{Divergence, first_divergence};
 pub use self::event::Event;
+use crate::history::Operation;
 use crate::process::{Names, ProcessId};
 use crate::sync::lock;
 use crate::time::{Nanos, in_seconds};
@@ -143,6 +144,20 @@ impl Trace {
         lock(&self.inner).add(&self.names, at, event, Some(frame));
     }
 
+    /// Adds that a client calls, or that its call has returned. What the operation says is hashed as it is, and put into words only to be kept.
+    pub(crate) fn record_operation(&self, at: Nanos, op: u64, operation: &Operation, returned: bool) {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return;
+        }
+        inner.hash(at, |buffer| event::encode_operation(buffer, op, operation, returned));
+        if inner.mode >= Mode::Short {
+            let (client, text) = (operation.client, operation.to_string().into());
+            let event = if returned { Event::Return { client, op, text } } else { Event::Call { client, op, text } };
+            inner.keep(&self.names, at, event, None);
+        }
+    }
+
     /// Adds a remark.
     pub fn note(&self, at: Nanos, text: impl Into<Arc<str>>) {
         self.record(at, Event::Note { text: text.into() });
@@ -214,20 +229,28 @@ impl Inner {
         if self.closed {
             return;
         }
-        self.buffer.clear();
-        self.buffer.extend_from_slice(&at.to_le_bytes());
-        if event.encode(&mut self.buffer) {
-            self.hasher.update(&self.buffer);
-            self.count += 1;
-        }
+        self.hash(at, |buffer| event.encode(buffer));
         let wanted = match self.mode {
             Mode::Off => false,
             Mode::Short => event.is_short(),
             Mode::Full => true,
         };
-        if !wanted {
-            return;
+        if wanted {
+            self.keep(names, at, event, frame);
         }
+    }
+
+    /// Adds to the hash what `encode` appends; nothing if it says so.
+    fn hash(&mut self, at: Nanos, encode: impl FnOnce(&mut Vec<u8>) -> bool) {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&at.to_le_bytes());
+        if encode(&mut self.buffer) {
+            self.hasher.update(&self.buffer);
+            self.count += 1;
+        }
+    }
+
+    fn keep(&mut self, names: &Names, at: Nanos, event: Event, frame: Option<&[u8]>) {
         let label = match (&self.describe, frame) {
             (Some(describe), Some(frame)) if self.mode == Mode::Full => Some(describe(frame)),
             _ => None,

@@ -34,7 +34,7 @@ use crate::plan::SimPlan;
 use crate::process::{Incarnation, ProcessId};
 use crate::seed::Seed;
 use crate::sync::lock;
-use crate::time::{Nanos, Timers};
+use crate::time::{Arm, Nanos, Timers};
 use crate::trace::{Event, Trace};
 
 /// What a run is made of.
@@ -121,8 +121,8 @@ struct State {
     engine: Option<FaultEngine>,
     /// Restarts of processes that ended by themselves.
     restarts: BTreeSet<(Nanos, ProcessId)>,
-    /// Processes whose armed disk crash has gone off, to be killed by the driver.
-    broken: Vec<ProcessId>,
+    /// Processes whose armed disk crash has gone off, with what keys the toll of it; to be killed by the driver.
+    broken: Vec<(ProcessId, Option<u64>)>,
     phase: String,
     faults: BTreeMap<String, u64>,
     matrix: Matrix,
@@ -144,6 +144,8 @@ struct Process {
     restart: Restart,
     disks: Vec<SimDisk>,
     clock: ProcessClock,
+    /// Faults that have their hands on the clock.
+    clock_faults: u32,
 }
 
 /// The token of what a scenario does by hand.
@@ -257,7 +259,18 @@ impl World {
 
     fn watch_marks(&self) {
         let (timers, trace) = (self.0.timers.clone(), self.0.trace.clone());
-        let observer = move |name: &str| trace.record(timers.now(), Event::Mark { name: name.into() });
+        let weak = Arc::downgrade(&self.0);
+        // Faults that wait for a mark begin when the driver runs next, not in the middle of what reached it.
+        let observer = move |name: &str| {
+            let now = timers.now();
+            trace.record(now, Event::Mark { name: name.into() });
+            if let Some(inner) = weak.upgrade()
+                && let Some(engine) = &mut lock(&inner.state).engine
+            {
+                engine.mark(now, name);
+                engine.next_deadline().into_iter().for_each(|deadline| timers.nudge(deadline));
+            }
+        };
         coverage::on_first(Some(Box::new(observer)));
     }
 
@@ -317,7 +330,7 @@ impl World {
     async fn take_down(self) {
         let count = self.state().processes.len() as u32;
         for process in (0..count).map(ProcessId) {
-            self.kill(process, "the run is over");
+            self.kill(process, "the run is over", None);
         }
         let own = {
             let state = self.state();
@@ -331,6 +344,7 @@ impl World {
             madsim::task::yield_now().await;
         }
         self.0.fabric.on_drop(|_| ());
+        self.0.timers.retire_driver();
         let (processes, engine) = {
             let mut state = self.state();
             (std::mem::take(&mut state.processes), state.engine.take())
@@ -368,36 +382,32 @@ fn live(weak: Weak<Inner>, process: ProcessId) -> impl Future<Output = ()> {
     }
 }
 
-/// The driver: the only sleeper that the executor knows.
+/// The driver: the only task that the executor's timers wake.
 fn drive(weak: Weak<Inner>) -> impl Future<Output = ()> {
-    // Deadlines of executor timers that are still to fire. They cannot be cancelled, so a new one is made only for something earlier.
-    let mut armed = BTreeSet::new();
+    let time = TimeHandle::current();
+    let arm: Arm = Arc::new(move |at, waker| wake_at(&time, at, waker));
     poll_fn(move |context| {
         let Some(inner) = weak.upgrade() else { return Poll::Ready(()) };
         let world = World(inner);
+        let timers = &world.0.timers;
         let now = world.now();
-        armed = armed.split_off(&(now + 1));
+        timers.park_driver(context.waker(), &arm);
         world.work(now);
         if now >= world.0.limit {
             world.fail(Failure::TimeLimit { limit: world.0.limit });
             return Poll::Pending;
         }
-        let next = world.next_deadline().unwrap_or(Nanos::MAX).min(world.0.limit).max(now + 1);
-        world.0.timers.park_driver(context.waker().clone(), next);
-        if armed.first().is_none_or(|&earliest| next < earliest) {
-            arm(next - now, context);
-            armed.insert(next);
-        }
+        timers.nudge(world.next_deadline().unwrap_or(Nanos::MAX).min(world.0.limit));
         Poll::Pending
     })
 }
 
-/// Has the executor wake us after `delay`. Only a reset timer may be shorter than a millisecond.
-fn arm(delay: Nanos, context: &mut Context<'_>) {
-    let now = TimeHandle::current().now_instant();
-    let mut sleep = pin!(madsim::time::sleep(Duration::ZERO));
-    sleep.as_mut().reset(now + Duration::from_nanos(delay));
-    let _pending = sleep.poll(context);
+/// Has the executor wake `waker` at simulated time `at`, or as soon as time moves on. Only a reset timer may be shorter than a millisecond.
+fn wake_at(time: &TimeHandle, at: Nanos, waker: &Waker) {
+    let delay = at.saturating_sub(time.elapsed().as_nanos() as Nanos).max(1);
+    let mut sleep = pin!(time.sleep(Duration::ZERO));
+    sleep.as_mut().reset(time.now_instant() + Duration::from_nanos(delay));
+    let _pending = sleep.poll(&mut Context::from_waker(waker));
 }
 
 #[cfg(test)]

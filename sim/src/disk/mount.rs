@@ -106,6 +106,11 @@ impl SimFile {
 
     /// Fills `buffer` from `offset`. Fails with `UnexpectedEof` if the file ends before.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let state = self.mount.alive()?;
+        if state.failing > 0 {
+            return Err(self.mount.fail(state, &self.name, io::ErrorKind::Other, "read failed (injected I/O error)"));
+        }
+        drop(state);
         self.with(|state, name| {
             let live = &state.image(name)?.live;
             let start = usize::try_from(offset).map_err(io::Error::other)?;
@@ -118,6 +123,9 @@ impl SimFile {
     /// Writes `data` at `offset`, extending the file with zeroes if need be. Not durable until [`SimFile::sync`].
     pub fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let (mut state, goes_off) = self.mount.operation()?;
+        if !goes_off && state.failing > 0 {
+            return Err(self.mount.fail(state, &self.name, io::ErrorKind::Other, "write failed (injected I/O error)"));
+        }
         let end = offset + data.len() as u64;
         if !goes_off && state.lacks_room(&self.name, end)? {
             return Err(self.mount.fail(state, &self.name, io::ErrorKind::StorageFull, "no space left on the disk"));
@@ -141,6 +149,9 @@ impl SimFile {
     /// Cuts or extends (with zeroes) the file. Not durable until [`SimFile::sync`].
     pub fn set_len(&self, len: u64) -> io::Result<()> {
         let (mut state, goes_off) = self.mount.operation()?;
+        if !goes_off && state.failing > 0 {
+            return Err(self.mount.fail(state, &self.name, io::ErrorKind::Other, "write failed (injected I/O error)"));
+        }
         if !goes_off && state.lacks_room(&self.name, len)? {
             return Err(self.mount.fail(state, &self.name, io::ErrorKind::StorageFull, "no space left on the disk"));
         }
@@ -200,7 +211,7 @@ impl State {
             return Ok(false);
         }
         let used: u64 = self.files.values().map(|image| image.live.len() as u64).sum();
-        Ok(self.full || (self.plan.capacity > 0 && used - len + end > self.plan.capacity))
+        Ok(self.full > 0 || (self.plan.capacity > 0 && used - len + end > self.plan.capacity))
     }
 
     fn sync_cost(&mut self) -> Nanos {
@@ -208,6 +219,7 @@ impl State {
         self.syncs += 1;
         let spread = self.plan.sync_mean_us.saturating_sub(self.plan.sync_min_us);
         let mut cost = self.plan.sync_min_us * MICROS + draws.exponential(spread * MICROS);
+        cost += self.stalled;
         if draws.chance(self.plan.stall) {
             cost += draws.exponential(self.plan.stall_mean_ms * MILLIS);
         }

@@ -1,7 +1,8 @@
 //! One directed link: what it does to the message with a given ordinal.
 
-use crate::dice::{Random, Stream};
+use crate::dice::{Dice, Random, Stream};
 use crate::plan::{LinkPlan, NetworkPlan};
+use crate::process::ProcessId;
 use crate::ratio::Ratio;
 use crate::time::{MICROS, Nanos};
 
@@ -53,6 +54,7 @@ impl LinkProfile {
             reorder: link.reorder.unwrap_or(self.reorder),
             latency_min: self.latency_min + link.delay_us * MICROS,
             latency_mean: self.latency_mean + link.delay_us * MICROS,
+            bandwidth_mbit: link.bandwidth_mbit.unwrap_or(self.bandwidth_mbit),
             ..self.clone()
         }
     }
@@ -91,6 +93,8 @@ pub(super) struct Worse {
     pub token: u64,
     pub loss: Ratio,
     pub delay: Nanos,
+    /// 0: no limit.
+    pub bandwidth_mbit: u64,
 }
 
 /// State of one directed link.
@@ -98,6 +102,8 @@ pub(super) struct Link {
     /// None: the fabric's default.
     pub profile: Option<LinkProfile>,
     pub worse: Vec<Worse>,
+    /// How many faults clog it now.
+    pub clogs: u32,
     /// How many partitions cut it now.
     pub cuts: u32,
     /// How many cuts there ever were: a frame that sees this number change in flight is lost.
@@ -109,6 +115,34 @@ pub(super) struct Link {
     pub stream: Stream,
 }
 
+/// Every directed link that was ever used, by sender and receiver: dense, for it is looked up twice per frame.
+#[derive(Default)]
+pub(super) struct Links(Vec<Vec<Option<Box<Link>>>>);
+
+impl Links {
+    pub fn get(&self, from: ProcessId, to: ProcessId) -> Option<&Link> {
+        self.0.get(from.index())?.get(to.index())?.as_deref()
+    }
+
+    pub fn get_or_make(&mut self, dice: Dice, from: ProcessId, to: ProcessId) -> &mut Link {
+        if self.0.len() <= from.index() {
+            self.0.resize_with(from.index() + 1, Vec::new);
+        }
+        let row = &mut self.0[from.index()];
+        if row.len() <= to.index() {
+            row.resize_with(to.index() + 1, || None);
+        }
+        row[to.index()].get_or_insert_with(|| {
+            let key = u64::from(from.0) << 32 | u64::from(to.0);
+            Box::new(Link::new(dice.stream("net", key)))
+        })
+    }
+
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Link> {
+        self.0.iter_mut().flatten().flatten().map(|link| &mut **link)
+    }
+}
+
 /// What becomes of one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -118,7 +152,7 @@ pub(super) enum Fate {
 
 impl Link {
     pub fn new(stream: Stream) -> Link {
-        Link { profile: None, worse: Vec::new(), cuts: 0, cuts_ever: 0, sent: 0, busy_until: 0, stream }
+        Link { profile: None, worse: Vec::new(), clogs: 0, cuts: 0, cuts_ever: 0, sent: 0, busy_until: 0, stream }
     }
 
     /// Decides the fate of the next frame, from its ordinal on this link alone (and, with a bandwidth, from what is queued before it).
@@ -128,6 +162,8 @@ impl Link {
         self.sent += 1;
         let loss = self.worse.iter().fold(profile.loss, |loss, worse| loss.max(worse.loss));
         let delay: Nanos = self.worse.iter().map(|worse| worse.delay).sum();
+        let limits = self.worse.iter().map(|worse| worse.bandwidth_mbit).chain([profile.bandwidth_mbit]);
+        let bandwidth_mbit = limits.filter(|&limit| limit > 0).min().unwrap_or(0);
         // Always drawn, and in this order, so that a changed ratio shifts nothing else in this decision.
         let lost = draws.chance(loss);
         let twice = draws.chance(profile.duplicate);
@@ -139,7 +175,7 @@ impl Link {
             return Fate::Lost;
         }
         let mut at = now;
-        if let Some(wire) = (len as u64 * 8 * MICROS).checked_div(profile.bandwidth_mbit) {
+        if let Some(wire) = (len as u64 * 8 * MICROS).checked_div(bandwidth_mbit) {
             self.busy_until = self.busy_until.max(now) + wire;
             at = self.busy_until;
         }

@@ -1,4 +1,6 @@
+use std::future::Future;
 use std::pin::pin;
+use std::task::{Context, Poll};
 
 use super::*;
 use crate::dice::Random;
@@ -169,8 +171,8 @@ fn links_can_differ_and_get_worse_for_a_while() {
     it.fabric.set_link(a, b, Some(it.fabric.default_profile().overridden(&all)));
     it.send(b"lost");
     it.fabric.set_link(a, b, None);
-    it.fabric.worsen(a, b, 7, Ratio::ZERO, 80 * MILLIS);
-    it.fabric.worsen(a, b, 8, Ratio::ONE, 0);
+    it.fabric.worsen(a, b, 7, Ratio::ZERO, 80 * MILLIS, 0);
+    it.fabric.worsen(a, b, 8, Ratio::ONE, 0, 0);
     it.send(b"lost too");
     it.fabric.relieve(a, b, 8);
     it.send(b"late");
@@ -178,7 +180,7 @@ fn links_can_differ_and_get_worse_for_a_while() {
     assert_eq!(it.received(), Vec::<Vec<u8>>::new());
     it.deliver_until(120 * MILLIS);
     assert_eq!(it.received(), [b"late"]);
-    it.fabric.worsen(a, b, 9, Ratio::ONE, 0);
+    it.fabric.worsen(a, b, 9, Ratio::ONE, 0, 0);
     it.fabric.heal();
     it.send(b"healed");
     it.deliver_until(200 * MILLIS);
@@ -232,4 +234,41 @@ fn latencies_have_the_planned_mean() {
     assert!((1_400 * MICROS..1_600 * MICROS).contains(&mean), "500 us and a tenth of 10 ms: {mean}");
     assert!(latencies[0] >= 100 * MICROS && latencies[19_900] > 20 * MILLIS);
     assert_ne!(Dice::new(Seed(3)).stream("net", 0).next_u64(), 0);
+}
+
+#[test]
+fn a_clog_holds_and_then_lets_go_in_order() {
+    let it = scene(1, NetworkPlan::default());
+    let (a, b) = (it.a.process, it.b.process);
+    it.send(b"in flight");
+    it.fabric.clog(a, b);
+    it.deliver_until(50 * MILLIS);
+    it.send(b"sent into it");
+    it.deliver_until(100 * MILLIS);
+    assert_eq!((it.received(), it.fabric.in_flight()), (vec![], 2));
+    it.fabric.endpoint(it.b).send(a, b"the other way".to_vec());
+    it.deliver_until(150 * MILLIS);
+    assert_eq!(it.fabric.in_flight(), 2, "directed");
+    it.fabric.unclog(a, b);
+    it.deliver_until(150 * MILLIS);
+    assert_eq!(it.received(), [&b"in flight"[..], b"sent into it"]);
+    it.fabric.clog(a, b);
+    it.send(b"cut while it waits");
+    it.deliver_until(200 * MILLIS);
+    it.fabric.partition(&[a], &[b]);
+    it.fabric.mend_partition(&[a], &[b]);
+    it.fabric.heal();
+    it.deliver_until(200 * MILLIS);
+    assert_eq!((it.received(), it.fabric.counts()["drop_cut"]), (vec![], 1));
+}
+
+#[test]
+fn a_narrow_link_queues() {
+    let it = scene(1, NetworkPlan { latency_min_us: 0, latency_mean_us: 0, ..NetworkPlan::default() });
+    it.fabric.worsen(it.a.process, it.b.process, 1, Ratio::ZERO, 0, 8);
+    for _ in 0..10 {
+        it.send(&[0; 1000]); // a millisecond each
+    }
+    it.deliver_until(5 * MILLIS);
+    assert_eq!(it.received().len(), 5);
 }

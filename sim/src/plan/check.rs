@@ -3,15 +3,23 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Direction, Fault, FaultKind, NetworkPlan, SimPlan, When};
+use super::locate::line_at;
+use super::{Direction, Fault, FaultKind, NetworkPlan, Shape, SimPlan, When};
 use crate::time::{MILLIS, Nanos, in_seconds};
 
 /// What is wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Not TOML, or a field that does not exist or cannot be read.
-    #[error("the plan cannot be read: {0}")]
-    Malformed(String),
+    #[error("{}{problem}", field.as_ref().map(|field| format!("field `{field}`: ")).unwrap_or_default())]
+    Malformed {
+        /// Counted from 1.
+        line: Option<usize>,
+        /// The key on that line, if there is one.
+        field: Option<String>,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
     /// A field of the network or disk part.
     #[error("{field}: {problem}")]
     Field {
@@ -35,7 +43,14 @@ pub enum PlanError {
 impl SimPlan {
     /// Reads a plan written in TOML.
     pub fn from_toml(text: &str) -> Result<SimPlan, PlanError> {
-        toml::from_str(text).map_err(|error| PlanError::Malformed(error.to_string()))
+        toml::from_str(text).map_err(|error| PlanError::malformed(text, &error))
+    }
+
+    /// Reads and checks the plan in `file`; the error names file, line and field.
+    pub fn read<S: AsRef<str>>(file: &str, text: &str, processes: &[S], end: Nanos) -> Result<SimPlan, String> {
+        let plan = SimPlan::from_toml(text).map_err(|error| error.in_file(file, text))?;
+        plan.check(processes, end).map_err(|error| error.in_file(file, text))?;
+        Ok(plan)
     }
 
     /// Writes it as TOML.
@@ -60,7 +75,18 @@ impl SimPlan {
             }
             fault.check(&known, end)?;
         }
-        Ok(())
+        self.check_budget()
+    }
+}
+
+impl PlanError {
+    /// From the error of the TOML reader, with its place.
+    pub(crate) fn malformed(text: &str, error: &toml::de::Error) -> PlanError {
+        let start = error.span().map(|span| span.start);
+        let line = start.map(|start| line_at(text, start));
+        let key = line.and_then(|line| text.lines().nth(line - 1)).and_then(|line| line.split_once('='));
+        let field = key.map(|(key, _)| key.trim().to_owned()).filter(|key| !key.starts_with(['[', '#']));
+        PlanError::Malformed { line, field, problem: error.message().trim().to_owned() }
     }
 }
 
@@ -98,31 +124,26 @@ impl NetworkPlan {
 }
 
 impl Fault {
-    fn error(&self, field: &'static str, problem: String) -> PlanError {
+    pub(super) fn error(&self, field: &'static str, problem: String) -> PlanError {
         PlanError::Fault { fault: self.id.clone(), field, problem }
     }
 
     fn check(&self, known: &Known, end: Nanos) -> Result<(), PlanError> {
-        if let When::Time(at) = self.at
-            && at >= end
-        {
-            return Err(self.error(
-                "at",
-                format!("{} is after the end of the fault phase at {}", in_seconds(at), in_seconds(end)),
-            ));
-        }
-        if let When::Signal { name, .. } = &self.at
-            && name.is_empty()
-        {
-            return Err(self.error("at.signal", "is empty".to_owned()));
-        }
+        self.check_when(end)?;
         let name = |field, name: &str| known.check(name).map_err(|problem| self.error(field, problem));
         match &self.kind {
             FaultKind::Crash { process, .. }
             | FaultKind::Pause { process, .. }
             | FaultKind::FailSync { process }
+            | FaultKind::DiskErrors { process, .. }
             | FaultKind::DiskFull { process, .. }
             | FaultKind::Wipe { process, .. } => name("process", process),
+            FaultKind::Stall { process, stall_ms, .. } => {
+                if *stall_ms == 0 {
+                    return Err(self.error("stall_ms", "a stall takes at least 1 ms".to_owned()));
+                }
+                name("process", process)
+            }
             FaultKind::CrashInCommit { process, after_disk_ops, .. } => {
                 if *after_disk_ops == 0 {
                     return Err(self.error("after_disk_ops", "counts from 1: 1 means the next operation".to_owned()));
@@ -154,10 +175,58 @@ impl Fault {
                     None => Ok(()),
                 }
             }
-            FaultKind::Link { from, to, .. } => {
+            FaultKind::Split { among, .. } => {
+                let different: BTreeSet<&String> = among.iter().collect();
+                if different.len() < 2 || different.len() < among.len() {
+                    return Err(self.error("among", "names at least two different processes, each once".to_owned()));
+                }
+                among.iter().try_for_each(|process| name("among", process))
+            }
+            FaultKind::Link { from, to, .. } | FaultKind::Clog { from, to, .. } => {
+                if from == to {
+                    return Err(self.error("to", format!("`{to}` is also `from`; a link has two ends")));
+                }
                 name("from", from)?;
                 name("to", to)
             }
+        }
+    }
+
+    /// True if a mark sets it in motion.
+    pub fn waits_for_mark(&self) -> bool {
+        matches!(self.at, When::Mark { .. })
+    }
+
+    fn check_when(&self, end: Nanos) -> Result<(), PlanError> {
+        let late = |at: Nanos| {
+            let problem = format!("{} is after the end of the fault phase at {}", in_seconds(at), in_seconds(end));
+            self.error("at", problem)
+        };
+        match &self.at {
+            When::Time(at) if *at >= end => Err(late(*at)),
+            When::Every { from, until, .. } if from >= until => Err(self.error(
+                "at.until_ms",
+                format!("{} is not after from_ms = {}: it never begins", until / MILLIS, from / MILLIS),
+            )),
+            When::Every { until, .. } if *until > end => Err(late(*until)),
+            When::Every { every, .. } => match self.kind.longest() {
+                Some(longest) if longest < *every => Ok(()),
+                Some(longest) => Err(self.error(
+                    "at.every_ms",
+                    format!(
+                        "{} is not above the {} ms that it lasts; it would begin before it has ended",
+                        every / MILLIS,
+                        longest / MILLIS
+                    ),
+                )),
+                None => Err(self.error(
+                    "at.every_ms",
+                    "it lasts until the run heals, so it cannot begin again; give it an end".to_owned(),
+                )),
+            },
+            When::Signal { name, .. } if name.is_empty() => Err(self.error("at.signal", "is empty".to_owned())),
+            When::Mark { name, .. } if name.is_empty() => Err(self.error("at.mark", "is empty".to_owned())),
+            When::Time(_) | When::Signal { .. } | When::Mark { .. } => Ok(()),
         }
     }
 }
@@ -169,15 +238,40 @@ impl FaultKind {
             FaultKind::Crash { .. } => "crash",
             FaultKind::CrashInCommit { .. } => "crash_in_commit",
             FaultKind::Pause { .. } => "pause",
-            FaultKind::Partition { .. } => "partition",
+            FaultKind::Partition { flap_ms: 1.., .. } | FaultKind::Split { shape: Shape::Flapping, .. } => "flapping",
+            FaultKind::Split { shape: Shape::OneWay, .. } => "one_way",
+            FaultKind::Partition { direction: Direction::AToB | Direction::BToA, .. } => "one_way",
+            FaultKind::Partition { .. } | FaultKind::Split { .. } => "partition",
             FaultKind::Link { .. } => "link",
+            FaultKind::Clog { .. } => "clog",
             FaultKind::FailSync { .. } => "fail_sync",
+            FaultKind::Stall { .. } => "stall",
+            FaultKind::DiskErrors { .. } => "disk_errors",
             FaultKind::DiskFull { .. } => "disk_full",
             FaultKind::FlipBits { .. } => "flip_bits",
             FaultKind::Wipe { .. } => "wipe",
             FaultKind::Clock { .. } => "clock",
         }
     }
+
+    /// Every name there is, in the order of [`FaultKind`].
+    pub const NAMES: [&str; 15] = [
+        "crash",
+        "crash_in_commit",
+        "pause",
+        "partition",
+        "one_way",
+        "flapping",
+        "link",
+        "clog",
+        "fail_sync",
+        "stall",
+        "disk_errors",
+        "disk_full",
+        "flip_bits",
+        "wipe",
+        "clock",
+    ];
 
     /// How long it lasts, in simulated nanoseconds; none if it has no duration or lasts until the run heals.
     pub fn duration(&self) -> Option<Nanos> {
@@ -187,12 +281,28 @@ impl FaultKind {
             | FaultKind::Wipe { down_ms, .. } => *down_ms,
             FaultKind::Pause { for_ms, .. }
             | FaultKind::Partition { for_ms, .. }
+            | FaultKind::Split { for_ms, .. }
             | FaultKind::Link { for_ms, .. }
+            | FaultKind::Clog { for_ms, .. }
+            | FaultKind::Stall { for_ms, .. }
+            | FaultKind::DiskErrors { for_ms, .. }
             | FaultKind::DiskFull { for_ms, .. }
             | FaultKind::Clock { for_ms, .. } => *for_ms,
             FaultKind::FailSync { .. } | FaultKind::FlipBits { .. } => 0,
         };
         (ms > 0).then(|| ms.saturating_mul(MILLIS))
+    }
+
+    /// From its beginning to its end, at the longest; none if it lasts until the run heals.
+    pub(super) fn longest(&self) -> Option<Nanos> {
+        match self {
+            FaultKind::FailSync { .. } | FaultKind::FlipBits { .. } => Some(0),
+            FaultKind::CrashInCommit { within_ms: 0, .. } => None,
+            FaultKind::CrashInCommit { within_ms, .. } => {
+                self.duration().map(|down| down.saturating_add(within_ms.saturating_mul(MILLIS)))
+            }
+            kind => kind.duration(),
+        }
     }
 }
 
@@ -204,18 +314,37 @@ impl fmt::Display for FaultKind {
                 write!(f, "crash {process} in its disk operation {after_disk_ops} from now")?
             }
             FaultKind::Pause { process, .. } => write!(f, "pause {process}")?,
-            FaultKind::Partition { a, b, direction, .. } => {
+            FaultKind::Partition { a, b, direction, flap_ms, .. } => {
                 let arrow = match direction {
                     Direction::Both => "<-/->",
                     Direction::AToB => "-/->",
                     Direction::BToA => "<-/-",
                 };
                 write!(f, "partition {} {arrow} {}", a.join(","), b.join(","))?;
+                if *flap_ms > 0 {
+                    write!(f, ", open and shut every {flap_ms} ms")?;
+                }
             }
-            FaultKind::Link { from, to, loss, delay_us, .. } => {
-                write!(f, "link {from} -> {to} loses {loss}, {delay_us} us late")?
+            FaultKind::Split { among, shape, .. } => {
+                let shape = match shape {
+                    Shape::Isolate => "isolate one",
+                    Shape::Halves => "in halves",
+                    Shape::Random => "at random",
+                    Shape::OneWay => "one, one way",
+                    Shape::Flapping => "one, open and shut",
+                };
+                write!(f, "split {} ({shape})", among.join(","))?;
             }
+            FaultKind::Link { from, to, loss, delay_us, bandwidth_mbit, .. } => {
+                write!(f, "link {from} -> {to} loses {loss}, {delay_us} us late")?;
+                if *bandwidth_mbit > 0 {
+                    write!(f, ", {bandwidth_mbit} Mbit/s")?;
+                }
+            }
+            FaultKind::Clog { from, to, .. } => write!(f, "clog {from} -> {to}")?,
             FaultKind::FailSync { process } => write!(f, "fail the next sync of {process}")?,
+            FaultKind::Stall { process, stall_ms, .. } => write!(f, "stall each sync of {process} {stall_ms} ms")?,
+            FaultKind::DiskErrors { process, .. } => write!(f, "fail reads and writes of {process}")?,
             FaultKind::DiskFull { process, .. } => write!(f, "fill the disk of {process}")?,
             FaultKind::FlipBits { process, count } => write!(f, "flip {count} bits on the disk of {process}")?,
             FaultKind::Wipe { process, .. } => write!(f, "wipe the disk of {process}")?,
@@ -288,11 +417,49 @@ mod tests {
             "fault `f2`, field `b`: is empty; each side of a partition names at least one process"
         );
         assert_eq!(error("[\"n2\", \"n3\"]", "[\"n1\"]"), "fault `f2`, field `b`: `n1` is on both sides");
-        assert!(error("\"1/100\"", "\"2/1\"").contains("ratio 2/1 is above 1"));
+        assert_eq!(error("\"1/100\"", "\"2/1\""), "field `loss`: ratio 2/1 is above 1: a chance is at most 1/1");
         assert!(error("down_ms", "down_mz").contains("down_ms"));
         assert!(error("nth = 2", "nth = 0").contains("counts from 1"));
-        assert!(error("ms = 1200", "nth = 1").contains("{ ms = 1200 } or { signal"));
+        assert!(error("ms = 1200", "nth = 1").contains("`at` is { ms = 1200 }, {"));
         assert!(error("sync_mean_us = 900", "sync_mean_us = 1").starts_with("disk.sync_mean_us: 1 is below"));
         assert!(error("to = \"n2\"", "to = \"x\"").starts_with("network.links[0].to: unknown process `x`"));
+        assert!(error("{ ms = 1200 }", "{ every_ms = 0, until_ms = 9 }").contains("at least 1"));
+        let every = |text: &str| error("{ ms = 1200 }", &format!("{{ {text} }}"));
+        assert!(every("every_ms = 300, until_ms = 900").contains("`at.every_ms`: 300 is not above the 300 ms"));
+        assert!(every("every_ms = 400, from_ms = 900, until_ms = 900").contains("`at.until_ms`: 900 is not after"));
+        assert!(every("every_ms = 400, until_ms = 90000").contains("after the end of the fault phase"));
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        let error = |from: &str, to: &str| {
+            let text = PLAN.replacen(from, to, 1);
+            SimPlan::read("plan.toml", &text, &["n1", "n2", "n3"], 10_000 * MILLIS).expect_err(to)
+        };
+        let begins = |error: String, expected: &str| assert!(error.starts_with(expected), "{error}");
+        begins(error("\"1/100\"", "\"2/1\""), "plan.toml, line 3: field `loss`: ratio 2/1 is above 1");
+        begins(
+            error("loss = \"1/100\"", "los = \"1/100\""),
+            "plan.toml, line 3: field `los`: unknown field `los`, expected one of `latency_min_us`,",
+        );
+        begins(
+            error("to = \"n2\"", "to = \"x\""),
+            "plan.toml, line 6: network.links[0].to: unknown process `x`; there are n1",
+        );
+        begins(error("sync_mean_us = 900", "sync_mean_us = 1"), "plan.toml, line 9: disk.sync_mean_us: 1 is below");
+        begins(
+            error("ms = 1200", "ms = 10000"),
+            "plan.toml, line 12: fault `f1`, field `at`: 10.000000 s is after the end",
+        );
+        begins(
+            error("{ process = \"n1\"", "{ process = \"n9\""),
+            "plan.toml, line 13: fault `f1`, field `process`: unknown",
+        );
+        begins(error("\"f2\"", "\"f1\""), "plan.toml, line 15: fault `f1`, field `id`: is used twice");
+        begins(error("[network]", "[network"), "plan.toml, line 2: ");
+        let within =
+            PLAN.replacen("n1", "n9", 1).replace("[[faults]]", "[[sim.faults]]").replace("[network]", "[sim.network]");
+        let wrong = PlanError::Fault { fault: "f1".to_owned(), field: "process", problem: String::new() };
+        assert_eq!(wrong.line(&within), Some(13), "also where the plan is part of another file");
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
+use crate::history::{Op, Operation};
 use crate::process::{Names, ProcessId};
 use crate::time::Nanos;
 
@@ -201,6 +202,24 @@ impl Event {
     }
 }
 
+/// Appends the bytes that the running hash is over, for the call or the return of an operation.
+pub(super) fn encode_operation(out: &mut Vec<u8>, number: u64, operation: &Operation, returned: bool) -> bool {
+    let Operation { client, key, op, call: _, ret, outcome, version } = operation;
+    let mut put = Encoder(out);
+    put.tag(if returned { 17 } else { 16 }).number(u64::from(*client)).number(number).text(key);
+    match op {
+        Op::Read { value } => put.tag(1).optional(value.as_deref()),
+        Op::Write { value } => put.tag(2).text(value),
+        Op::Delete => put.tag(3),
+        Op::Cas { from, to, swapped } => put.tag(4).optional(from.as_deref()).text(to).tag(u8::from(*swapped)),
+    };
+    put.tag(*outcome as u8).number(ret.unwrap_or(Nanos::MAX));
+    if let Some(version) = version {
+        put.number(version.counter).number(version.writer as u64).number((version.writer >> 64) as u64);
+    }
+    true
+}
+
 struct Encoder<'a>(&'a mut Vec<u8>);
 
 impl Encoder<'_> {
@@ -217,6 +236,13 @@ impl Encoder<'_> {
     fn number(&mut self, number: u64) -> &mut Self {
         self.0.extend_from_slice(&number.to_le_bytes());
         self
+    }
+
+    fn optional(&mut self, text: Option<&str>) -> &mut Self {
+        match text {
+            Some(text) => self.tag(1).text(text),
+            None => self.tag(0),
+        }
     }
 
     fn text(&mut self, text: &str) -> &mut Self {

@@ -3,7 +3,7 @@
 use super::{BROKEN, MANUAL, Restart, World};
 use crate::dice::Random;
 use crate::disk::SimDisk;
-use crate::fault::{Act, FaultEngine, Step};
+use crate::fault::{Act, FaultEngine, Moment, Step};
 use crate::panics::Caught;
 use crate::process::{Incarnation, ProcessId};
 use crate::time::{MILLIS, Nanos};
@@ -30,10 +30,25 @@ impl World {
 
     /// Fires everything that is due.
     pub(super) fn work(&self, now: Nanos) {
+        if self.something_is_due(now) {
+            self.work_on_lives(now);
+        }
+        self.0.fabric.deliver_due(now);
+        self.0.timers.fire_due(now);
+    }
+
+    fn something_is_due(&self, now: Nanos) -> bool {
+        let state = self.state();
+        let fault = state.engine.as_ref().and_then(FaultEngine::next_deadline);
+        let restart = state.restarts.first().map(|&(at, _)| at);
+        !state.broken.is_empty() || [fault, restart].into_iter().flatten().any(|at| at <= now)
+    }
+
+    fn work_on_lives(&self, now: Nanos) {
         loop {
             let broken = self.state().broken.pop();
-            let Some(process) = broken else { break };
-            self.kill(process, BROKEN);
+            let Some((process, key)) = broken else { break };
+            self.kill(process, BROKEN, key);
         }
         self.fire_faults(now);
         loop {
@@ -56,21 +71,29 @@ impl World {
                 self.begin_life(due);
             }
         }
-        self.0.fabric.deliver_due(now);
-        self.0.timers.fire_due(now);
     }
 
     pub(super) fn fire_faults(&self, now: Nanos) {
-        let steps = self.state().engine.as_mut().map(|engine| engine.due(now)).unwrap_or_default();
+        let steps =
+            self.state().engine.as_mut().map(|engine| engine.due(now, self.0.trace.names())).unwrap_or_default();
         for step in steps {
             self.perform(step);
         }
     }
 
     pub(super) fn perform(&self, step: Step) {
-        let Step { fault, id, text, kind, begin, act } = step;
-        self.0.trace.record(self.now(), Event::Fault { id: id.clone(), text, begin });
-        if begin {
+        let Step { fault, id, text, kind, moment, key, act } = step;
+        match moment {
+            Moment::Begins | Moment::Ends => {
+                let begin = moment == Moment::Begins;
+                self.0.trace.record(self.now(), Event::Fault { id: id.clone(), text, begin });
+            }
+            Moment::Turns => {
+                let open = matches!(act, Act::Mend { .. });
+                self.note(&format!("{id} is {}", if open { "open" } else { "shut" }));
+            }
+        }
+        if moment == Moment::Begins {
             let mut guard = self.state();
             let state = &mut *guard;
             *state.faults.entry(kind.to_owned()).or_default() += 1;
@@ -79,11 +102,12 @@ impl World {
         let fabric = &self.0.fabric;
         let disks = |process| self.state().process(process).disks.clone();
         match act {
+            Act::Nothing => {}
             Act::Crash { process, wipe } => {
                 self.state().process(process).held_by.insert(fault);
-                self.kill(process, &format!("fault {id}"));
+                self.kill(process, &format!("fault {id}"), Some(key));
                 if wipe {
-                    disks(process).iter().for_each(SimDisk::wipe);
+                    disks(process).iter().for_each(|disk| disk.wipe_for(key));
                 }
             }
             Act::ArmCrash { process, after_disk_ops } => {
@@ -104,21 +128,39 @@ impl World {
             Act::Resume { process } => self.resume_by(process, fault),
             Act::Cut { links } => links.iter().for_each(|&(from, to)| fabric.cut(from, to)),
             Act::Mend { links } => links.iter().for_each(|&(from, to)| fabric.mend(from, to)),
-            Act::Worsen { from, to, loss, delay } => fabric.worsen(from, to, fault as u64, loss, delay),
+            Act::Worsen { from, to, loss, delay, bandwidth_mbit } => {
+                fabric.worsen(from, to, fault as u64, loss, delay, bandwidth_mbit);
+            }
             Act::Relieve { from, to } => fabric.relieve(from, to, fault as u64),
+            Act::Clog { from, to } => fabric.clog(from, to),
+            Act::Unclog { from, to } => fabric.unclog(from, to),
+            Act::Stall { process, by } => disks(process).iter().for_each(|disk| disk.stall(by)),
+            Act::Unstall { process, by } => disks(process).iter().for_each(|disk| disk.unstall(by)),
+            Act::DiskErrors { process, on } => disks(process).iter().for_each(|disk| disk.set_failing(on)),
             Act::FailSync { process } => disks(process).iter().for_each(SimDisk::fail_next_sync),
             Act::DiskFull { process, full } => disks(process).iter().for_each(|disk| disk.set_full(full)),
             Act::FlipBits { process, count } => {
                 for disk in disks(process) {
-                    (0..count).for_each(|_| _ = disk.flip_bit());
+                    (0..u64::from(count)).for_each(|bit| _ = disk.flip_bit_for(key.wrapping_add(bit << 32)));
                 }
             }
             Act::Clock { process, jump_ns, drift_ppm } => {
+                self.state().process(process).clock_faults += 1;
                 let clock = self.clock(process);
                 clock.jump(jump_ns);
                 clock.drift(drift_ppm);
             }
-            Act::RepairClock { process } => self.clock(process).repair(),
+            Act::RepairClock { process } => {
+                let last = {
+                    let mut state = self.state();
+                    let it = state.process(process);
+                    it.clock_faults = it.clock_faults.saturating_sub(1);
+                    it.clock_faults == 0
+                };
+                if last {
+                    self.clock(process).repair();
+                }
+            }
         }
     }
 
@@ -145,7 +187,8 @@ impl World {
         }
     }
 
-    pub(super) fn kill(&self, process: ProcessId, why: &str) {
+    /// `key` addresses how much of the unsynced writes this takes; without one it is counted per disk.
+    pub(super) fn kill(&self, process: ProcessId, why: &str, key: Option<u64>) {
         let (disks, paused, node) = {
             let mut state = self.state();
             let it = state.process(process);
@@ -154,13 +197,16 @@ impl World {
             }
             it.up = false;
             let found = (it.disks.clone(), !std::mem::take(&mut it.paused_by).is_empty(), it.node);
-            state.broken.retain(|&broken| broken != process);
+            state.broken.retain(|&(broken, _)| broken != process);
             found
         };
         self.0.trace.record(self.now(), Event::Crash { process, why: why.into() });
         self.0.fabric.down(process);
         for disk in disks {
-            disk.crash();
+            match key {
+                Some(key) => disk.crash_for(key),
+                None => disk.crash(),
+            };
         }
         if let Some(node) = node {
             if paused {
@@ -180,8 +226,11 @@ impl World {
         if self.life(process) != life || !self.is_up(process) {
             return;
         }
-        let broken = self.state().broken.contains(&process);
-        self.kill(process, if broken { BROKEN } else { "ended by itself" });
+        let broken = self.state().broken.iter().find(|&&(broken, _)| broken == process).copied();
+        match broken {
+            Some((_, key)) => self.kill(process, BROKEN, key),
+            None => self.kill(process, "ended by itself", None),
+        }
         let mut state = self.state();
         let it = state.process(process);
         if it.restart == Restart::Auto && it.held_by.is_empty() {
@@ -203,12 +252,12 @@ impl World {
         let now = self.now();
         {
             let mut state = self.state();
-            state.broken.push(process);
             let holders =
                 state.engine.as_mut().map(|engine| engine.crashed_in_commit(now, process)).unwrap_or_default();
             let none_holds = holders.is_empty();
+            state.broken.push((process, holders.first().map(|&(_, key)| key)));
             let it = state.process(process);
-            it.held_by.extend(holders);
+            it.held_by.extend(holders.into_iter().map(|(fault, _)| fault));
             if none_holds {
                 it.held_by.insert(MANUAL);
             }

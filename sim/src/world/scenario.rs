@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::{Boot, Failure, MANUAL, Process, Restart, World};
 use crate::clock::ProcessClock;
+use crate::coverage;
 use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::fault::FaultEngine;
 use crate::net::{Endpoint, Fabric};
-use crate::plan::{Fault, PlanError, SimPlan};
+use crate::plan::{Budget, Fault, PlanError, SimPlan};
 use crate::process::{Incarnation, ProcessId};
 use crate::time::{Nanos, Sleep, Timers};
 use crate::trace::{Event, Trace};
@@ -82,6 +83,7 @@ impl World {
             restart: Restart::default(),
             disks: Vec::new(),
             clock,
+            clock_faults: 0,
         });
         process
     }
@@ -144,12 +146,12 @@ impl World {
     /// [`World::heal`]. Nothing happens if it is down already, but then it stays down for this reason too.
     pub fn crash(&self, process: ProcessId) {
         self.state().process(process).held_by.insert(MANUAL);
-        self.kill(process, "by hand");
+        self.kill(process, "by hand", None);
     }
 
     /// Starts the next life of a process, whatever keeps it down. Kills it first if it is up.
     pub fn restart(&self, process: ProcessId) {
-        self.kill(process, "restarted by hand");
+        self.kill(process, "restarted by hand", None);
         self.state().process(process).held_by.clear();
         self.begin_life(process);
     }
@@ -199,7 +201,16 @@ impl World {
     /// Puts the plan in force: link overrides and faults. Call it when all processes are registered; names that nobody has are errors.
     pub fn arm_faults(&self) -> Result<(), PlanError> {
         let names = self.0.trace.names();
-        let engine = FaultEngine::new(&self.0.plan, names)?;
+        let engine = FaultEngine::new(&self.0.plan, names, self.0.dice)?;
+        if let (true, Some(fault)) =
+            (!coverage::counting(), self.0.plan.faults.iter().find(|fault| fault.waits_for_mark()))
+        {
+            let problem = "nobody counts marks here; call coverage::init() on the main thread first".to_owned();
+            return Err(PlanError::Fault { fault: fault.id.clone(), field: "at.mark", problem });
+        }
+        if let Some(Budget::Lifted(why)) = &self.0.plan.budget {
+            self.note(&format!("the fault budget is lifted: {why}"));
+        }
         let default = self.0.fabric.default_profile();
         for link in &self.0.plan.network.links {
             if let (Some(from), Some(to)) = (names.find(&link.from), names.find(&link.to)) {
@@ -219,7 +230,7 @@ impl World {
             let mut state = self.state();
             let mut engine = match state.engine.take() {
                 Some(engine) => engine,
-                None => FaultEngine::new(&SimPlan::default(), names)?,
+                None => FaultEngine::new(&SimPlan::default(), names, self.0.dice)?,
             };
             let injected = engine.inject(fault, names);
             state.engine = Some(engine);

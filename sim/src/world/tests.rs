@@ -157,7 +157,13 @@ fn the_same_seed_does_the_same_and_the_trace_mode_changes_nothing() {
 }
 
 fn busy() -> crate::fault::Intensity {
-    crate::fault::Intensity { per_second: 20, min_ms: 5, max_ms: 60, budget: Some(1) }
+    crate::fault::Intensity {
+        per_second: 20,
+        min_ms: 5,
+        max_ms: 60,
+        budget: Some(1),
+        ..crate::fault::Intensity::storm()
+    }
 }
 
 #[test]
@@ -196,7 +202,8 @@ fn a_pause_delays_and_loses_nothing() {
 #[test]
 fn a_partition_loses_what_crosses_it_one_way_or_both() {
     for direction in [Direction::Both, Direction::AToB, Direction::BToA] {
-        let kind = FaultKind::Partition { a: vec![n1()], b: vec!["client".to_owned()], direction, for_ms: 100 };
+        let kind =
+            FaultKind::Partition { a: vec![n1()], b: vec!["client".to_owned()], direction, flap_ms: 0, for_ms: 100 };
         let (seen, faults) = seen(vec![fault("f1", When::ms(100), kind)]);
         assert!(seen.longest_gap() >= 100 * MILLIS, "{direction:?}: {}", seen.longest_gap());
         assert!(faults["drop_cut"] >= 9, "{direction:?}: {faults:?}");
@@ -212,7 +219,14 @@ fn a_partition_loses_what_crosses_it_one_way_or_both() {
 
 #[test]
 fn a_bad_link_loses_and_delays() {
-    let link = |loss, delay_us| FaultKind::Link { from: n1(), to: "client".to_owned(), loss, delay_us, for_ms: 200 };
+    let link = |loss, delay_us| FaultKind::Link {
+        from: n1(),
+        to: "client".to_owned(),
+        loss,
+        delay_us,
+        bandwidth_mbit: 0,
+        for_ms: 200,
+    };
     let (lossy, faults) = seen(vec![fault("f1", When::ms(100), link(Ratio::of(1, 2), 0))]);
     assert!(lossy.timeouts > 3 && faults["drop"] > 3, "{faults:?}");
     let (slow, faults) = seen(vec![fault("f1", When::ms(100), link(Ratio::ZERO, 5_000))]);
