@@ -296,6 +296,27 @@ impl Engine {
         !self.group.is_empty()
     }
 
+    /// Moves everything from memory to the page file now, so that the next opening has nothing to replay. On a full
+    /// disk it is put off, as every flush is. Fails with `Poisoned` after any other error.
+    pub fn checkpoint(&mut self) -> Result<(), EngineError> {
+        self.check()?;
+        assert!(self.group.is_empty(), "what is staged is committed first");
+        if self.copies.documents() == 0 {
+            return Ok(());
+        }
+        self.flush().inspect_err(|_| self.poisoned = true)
+    }
+
+    /// Bytes of the log.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.len()
+    }
+
+    /// Documents in memory that the pages do not have yet.
+    pub fn unflushed_documents(&self) -> usize {
+        self.copies.documents()
+    }
+
     /// Makes everything staged durable in one step, and returns what that was, in the order it was staged.
     ///
     /// After `Full` the engine is as it was before anything of this commit was staged, durably so; a later commit

@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::id::{DiskId, MAX_COLLECTION_BYTES, MAX_ID_BYTES, ShardId};
+use crate::id::{DiskId, MAX_COLLECTION_BYTES, MAX_ID_BYTES, MAX_VALUE_BYTES, ShardId};
 
 /// A document name that cannot be one.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -53,4 +53,27 @@ pub enum WireError {
     Trailing(usize),
     #[error("wire version {found}, this program speaks {supported}")]
     Version { found: u8, supported: u8 },
+}
+
+/// What can go wrong with a store that a program has opened for itself.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("{path} is open already, in this program or in another; close it there, or open another directory")]
+    InUse { path: String },
+    #[error("{path}: {error}; a store needs a directory that this program may write to")]
+    Open { path: String, error: io::Error },
+    #[error("the store was created with {found} shards, not {wanted}; leave the number out to open it as it is")]
+    Shards { found: u32, wanted: u32 },
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("the body has {bytes} bytes; allowed are {MAX_VALUE_BYTES}")]
+    BodyLength { bytes: usize },
+    /// The disk, or what was found on it. After `Full` nothing was changed; after `Io` and `Poisoned` open the store
+    /// again, and whether the last write is there is known only then.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("shard {shard} does not answer; open the store again")]
+    Unavailable { shard: ShardId },
+    #[error("a thread panicked inside this store; open it again")]
+    Panicked,
 }

@@ -28,3 +28,5 @@ pub mod anti_entropy;
 pub mod coordinator;
 pub mod migration;
 pub mod placement;
+
+pub mod store;

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Form, ShardConfig};
-use crate::engine::{Effect, Engine, MAX_LEVEL, Options, Put, Range};
+use crate::engine::{Effect, Engine, MAX_LEVEL, Options, Put, Range, Scrubbed};
 use crate::env::{Copy, Env, Event, Nanos, Peer, millis};
 use crate::error::EngineError;
 use crate::id::{Epoch, Key, NodeId, ShardId, Value, Version};
@@ -211,6 +211,31 @@ impl Node {
         for (shard, through) in self.copied.drain(..) {
             env.probe.on(Event::Copied { node: self.id, shard, through });
         }
+        Ok(())
+    }
+
+    /// Why the last commit turned everything away that had been staged, told once.
+    pub fn take_refusal(&mut self) -> Option<EngineError> {
+        self.turned_away.take()
+    }
+
+    /// Takes the scrub on by some documents: see [`Engine::scrub`]. The marks it makes are durable after the next
+    /// commit.
+    pub fn scrub(&mut self, documents: usize) -> Result<Scrubbed, EngineError> {
+        self.engine.scrub(documents)
+    }
+
+    /// Commits, and empties the log: see [`Engine::checkpoint`].
+    pub fn checkpoint(&mut self, env: &Env) -> Result<(), EngineError> {
+        self.commit(env)?;
+        self.engine.checkpoint()
+    }
+
+    /// Commits, and writes the page file anew: see [`Engine::compact`].
+    pub fn compact(&mut self, env: &Env) -> Result<(), EngineError> {
+        self.commit(env)?;
+        let effects = self.engine.compact()?;
+        assert!(effects.is_empty(), "everything was committed");
         Ok(())
     }
 

@@ -1,0 +1,242 @@
+//! Who is measured.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use fjall::PersistMode;
+use miroir_store::engine::{Engine, Options, Range};
+use miroir_store::env::real::FileDisk;
+use miroir_store::id::{Key, ShardId, Version, WriterId};
+use miroir_store::store::{Batch, Ids, Store};
+use redb::{ReadableDatabase, TableDefinition};
+
+/// Everything returns when it is durable; reads return how many bytes they saw.
+pub trait Contender {
+    const NAME: &'static str;
+    fn open(path: &Path, cache: usize) -> Self;
+    fn put(&mut self, id: &str, body: &[u8]);
+    fn batch(&mut self, rows: &[(String, Vec<u8>)]);
+    fn get(&self, id: &str) -> Option<usize>;
+    fn scan(&self, from: &str, rows: usize) -> usize;
+    /// Finishes what was put off.
+    fn flush(&mut self);
+}
+
+const ROWS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("rows");
+
+pub struct Redb {
+    database: redb::Database,
+    rows: Option<redb::ReadOnlyTable<&'static [u8], &'static [u8]>>,
+}
+
+impl Redb {
+    fn write<'a>(&mut self, rows: impl Iterator<Item = (&'a str, &'a [u8])>) {
+        self.rows = None;
+        let transaction = self.database.begin_write().expect("a transaction");
+        {
+            let mut table = transaction.open_table(ROWS).expect("a table");
+            for (id, body) in rows {
+                table.insert(id.as_bytes(), body).expect("an insert");
+            }
+        }
+        transaction.commit().expect("a commit");
+    }
+
+    fn take_rows(&mut self) {
+        self.rows = self.database.begin_read().expect("a transaction").open_table(ROWS).ok();
+    }
+}
+
+impl Contender for Redb {
+    const NAME: &'static str = "redb";
+
+    fn open(path: &Path, cache: usize) -> Redb {
+        let mut builder = redb::Database::builder();
+        let database = builder.set_cache_size(cache).create(path.join("redb")).expect("it opens");
+        let mut it = Redb { database, rows: None };
+        it.take_rows();
+        it
+    }
+
+    fn put(&mut self, id: &str, body: &[u8]) {
+        self.write(std::iter::once((id, body)));
+    }
+
+    fn batch(&mut self, rows: &[(String, Vec<u8>)]) {
+        self.write(rows.iter().map(|(id, body)| (id.as_str(), body.as_slice())));
+    }
+
+    fn get(&self, id: &str) -> Option<usize> {
+        let row = self.rows.as_ref().expect("flushed").get(id.as_bytes()).expect("a read");
+        row.map(|row| row.value().len())
+    }
+
+    fn scan(&self, from: &str, rows: usize) -> usize {
+        let range = self.rows.as_ref().expect("flushed").range::<&[u8]>(from.as_bytes()..).expect("a range");
+        range
+            .take(rows)
+            .map(|row| {
+                let (key, value) = row.expect("a row");
+                key.value().len() + value.value().len()
+            })
+            .sum::<usize>()
+            .max(rows * 174)
+    }
+
+    fn flush(&mut self) {
+        self.take_rows();
+    }
+}
+
+fn options(cache: usize) -> Options {
+    Options { flush_writes: 64 << 10, flush_bytes: 16 << 20, cache_bytes: cache }
+}
+
+pub struct EngineAlone {
+    engine: Engine,
+    counter: u64,
+}
+
+const SHARD: ShardId = ShardId(0);
+
+fn key(id: &str) -> Key {
+    Key::new("c", id).expect("a key")
+}
+
+impl EngineAlone {
+    fn stage(&mut self, id: &str, body: &[u8]) {
+        self.counter += 1;
+        let version = Version { counter: self.counter, writer: WriterId(1) };
+        self.engine.put(SHARD, &key(id), version, Some(Arc::from(body))).expect("a put");
+    }
+}
+
+impl Contender for EngineAlone {
+    const NAME: &'static str = "miroir engine";
+
+    fn open(path: &Path, cache: usize) -> EngineAlone {
+        let disk = FileDisk::open(path).expect("a directory");
+        let engine = Engine::open(Arc::new(disk), options(cache), 1).expect("it opens");
+        let counter = engine.shard(SHARD).map_or(0, |state| state.max_counter);
+        EngineAlone { engine, counter }
+    }
+
+    fn put(&mut self, id: &str, body: &[u8]) {
+        self.stage(id, body);
+        self.engine.commit().expect("a commit");
+    }
+
+    fn batch(&mut self, rows: &[(String, Vec<u8>)]) {
+        for (id, body) in rows {
+            self.stage(id, body);
+        }
+        self.engine.commit().expect("a commit");
+    }
+
+    fn get(&self, id: &str) -> Option<usize> {
+        let held = self.engine.get(SHARD, &key(id)).expect("a read");
+        held.and_then(|held| held.value).map(|value| value.len())
+    }
+
+    fn scan(&self, from: &str, rows: usize) -> usize {
+        let from = format!("c\0{from}");
+        let (mut bytes, mut count) = (0, 0);
+        let range = Range { from: &from, until: None };
+        self.engine
+            .scan(SHARD, &range, |name, _, value| {
+                bytes += name.len() + value.map_or(0, <[u8]>::len);
+                count += 1;
+                if count < rows { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+            .expect("a scan");
+        bytes.max(rows * 174)
+    }
+
+    fn flush(&mut self) {
+        self.engine.checkpoint().expect("a flush");
+    }
+}
+
+pub struct Whole(Store);
+
+impl Contender for Whole {
+    const NAME: &'static str = "miroir store";
+
+    fn open(path: &Path, cache: usize) -> Whole {
+        Whole(miroir_store::store::Options::default().cache_bytes(cache).open(path).expect("it opens"))
+    }
+
+    fn put(&mut self, id: &str, body: &[u8]) {
+        self.0.put("c", id, body).expect("a put");
+    }
+
+    fn batch(&mut self, rows: &[(String, Vec<u8>)]) {
+        let mut batch = Batch::new();
+        for (id, body) in rows {
+            batch.put("c", id, body).expect("a name");
+        }
+        self.0.batch(batch).expect("a batch");
+    }
+
+    fn get(&self, id: &str) -> Option<usize> {
+        self.0.get("c", id).expect("a read").map(|body| body.len())
+    }
+
+    fn scan(&self, from: &str, rows: usize) -> usize {
+        let page = self.0.scan("c", &Ids::range(from..), None, rows).expect("a page");
+        page.documents.iter().map(|it| it.id().len() + it.body.len()).sum::<usize>().max(rows * 174)
+    }
+
+    fn flush(&mut self) {
+        self.0.flush().expect("a flush");
+    }
+}
+
+pub struct Fjall {
+    database: fjall::Database,
+    rows: fjall::Keyspace,
+}
+
+impl Contender for Fjall {
+    const NAME: &'static str = "fjall";
+
+    fn open(path: &Path, cache: usize) -> Fjall {
+        let database = fjall::Database::builder(path.join("fjall")).cache_size(cache as u64).open().expect("it opens");
+        let rows = database.keyspace("rows", fjall::KeyspaceCreateOptions::default).expect("a keyspace");
+        Fjall { database, rows }
+    }
+
+    fn put(&mut self, id: &str, body: &[u8]) {
+        self.rows.insert(id, body).expect("an insert");
+        self.database.persist(PersistMode::SyncData).expect("a sync");
+    }
+
+    fn batch(&mut self, rows: &[(String, Vec<u8>)]) {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+        for (id, body) in rows {
+            batch.insert(&self.rows, id.as_str(), body.as_slice());
+        }
+        batch.commit().expect("a commit");
+    }
+
+    fn get(&self, id: &str) -> Option<usize> {
+        self.rows.get(id).expect("a read").map(|value| value.len())
+    }
+
+    fn scan(&self, from: &str, rows: usize) -> usize {
+        let range = self.rows.range(from..).take(rows);
+        range
+            .map(|row| {
+                let (key, value) = row.into_inner().expect("a row");
+                key.len() + value.len()
+            })
+            .sum::<usize>()
+            .max(rows * 174)
+    }
+
+    fn flush(&mut self) {
+        self.database.persist(PersistMode::SyncAll).expect("a sync");
+        self.rows.rotate_memtable_and_wait().expect("a flush");
+    }
+}

@@ -1,0 +1,75 @@
+//! What a program may choose about its store.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::engine;
+use crate::error::StoreError;
+use crate::store::Store;
+
+/// How to open a store. Everything but the number of shards may differ from one opening to the next.
+///
+/// ```no_run
+/// use miroir_store::store::Options;
+///
+/// let store = Options::default().cache_bytes(256 << 20).open("films.miroir")?;
+/// # Ok::<(), miroir_store::error::StoreError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(super) shards: Option<u32>,
+    cache_bytes: usize,
+    memory_documents: usize,
+    memory_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { shards: None, cache_bytes: 64 << 20, memory_documents: 64 << 10, memory_bytes: 16 << 20 }
+    }
+}
+
+impl Options {
+    /// How many shards a new store is divided into; fixed when it is created. Damage silences a shard; a scan reads
+    /// all of them. Default: 1.
+    pub fn shards(mut self, count: u32) -> Options {
+        assert!(count > 0, "a store has a shard");
+        self.shards = Some(count);
+        self
+    }
+
+    /// Bytes of pages kept in memory. Default: 64 MiB.
+    pub fn cache_bytes(mut self, bytes: usize) -> Options {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// How much is written before it is moved from memory (and log) to the page file, whichever comes first: documents
+    /// and bytes of keys and bodies. More makes writes faster; the log, and with it the time to open after a crash,
+    /// grows in proportion. Default: 65,536 documents, 16 MiB.
+    pub fn memory(mut self, documents: usize, bytes: usize) -> Options {
+        (self.memory_documents, self.memory_bytes) = (documents, bytes);
+        self
+    }
+
+    /// Opens the store in a directory: see [`Store::open`].
+    #[cfg(unix)]
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Store, StoreError> {
+        use crate::env::real::{FileDisk, OsDice};
+
+        let path = path.as_ref();
+        let disk = FileDisk::open(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::ResourceBusy => StoreError::InUse { path: path.display().to_string() },
+            _ => StoreError::Open { path: path.display().to_string(), error },
+        })?;
+        Store::open_on(Arc::new(disk), Arc::new(OsDice), self)
+    }
+
+    pub(super) fn engine(&self) -> engine::Options {
+        engine::Options {
+            flush_writes: self.memory_documents,
+            flush_bytes: self.memory_bytes,
+            cache_bytes: self.cache_bytes,
+        }
+    }
+}
