@@ -25,7 +25,7 @@ const SHIPS_IN_FLIGHT: usize = 8;
 /// Documents per ship.
 const SHIP_DOCUMENTS: usize = 128;
 /// Buckets that hold more documents than this, on the average, are split before they are listed.
-const BUCKET_DOCUMENTS: u64 = 8;
+const BUCKET_DOCUMENTS: u64 = 4;
 /// Buckets per question about what they split into.
 const SPLIT_BUCKETS: usize = 4_096;
 /// Documents per listing, about: at most 16 MiB, whatever they are called.

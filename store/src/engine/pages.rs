@@ -11,6 +11,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition, WriteTransaction};
@@ -86,7 +87,13 @@ impl Pages {
     /// flush left.
     pub fn flushed(&self) -> Result<u64, EngineError> {
         let row = self.read(|rows| Ok(rows.get(META_KEY)?.map(|row| row.value().to_vec())))?;
-        row.and_then(|row| self.read_meta(&row)).ok_or_else(|| self.corrupt("its first row is missing or damaged"))
+        let (format, generation) = row
+            .and_then(|row| self.read_meta(&row))
+            .ok_or_else(|| self.corrupt("its first row is missing or damaged"))?;
+        if format != FORMAT {
+            return Err(EngineError::Format { file: Pages::name(self.number), found: format, supported: FORMAT });
+        }
+        Ok(generation)
     }
 
     /// Every shard, as the last flush left it.
@@ -205,13 +212,14 @@ impl Pages {
         row
     }
 
-    fn read_meta(&self, row: &[u8]) -> Option<u64> {
+    /// Format and generation, if the row is whole and of this disk.
+    fn read_meta(&self, row: &[u8]) -> Option<(u32, u64)> {
         let (body, sum) = row.split_last_chunk::<8>()?;
         let mut reader = Reader(body);
         let (format, disk, generation) = (reader.u32()?, reader.u128()?, reader.u64()?);
         reader.end()?;
-        let whole = u64::from_le_bytes(*sum) == xxh3_64(body) && format == FORMAT && disk == self.disk_id.0;
-        whole.then_some(generation)
+        let whole = u64::from_le_bytes(*sum) == xxh3_64(body) && disk == self.disk_id.0;
+        whole.then_some((format, generation))
     }
 
     fn opened(&self) -> Result<MutexGuard<'_, Option<Open>>, EngineError> {
@@ -219,9 +227,12 @@ impl Pages {
         if open.is_none() {
             let file = self.disk.open(&Pages::name(self.number))?;
             let blocks = Arc::new(Blocks::new(file, self.disk_id.0, self.number));
-            let database = Database::builder()
-                .set_cache_size(self.cache_bytes)
-                .create_with_backend(Backend(Arc::clone(&blocks)))
+            let mut builder = Database::builder();
+            let builder = builder.set_cache_size(self.cache_bytes);
+            // redb asserts some of what it believes about a file, and a file that was cut or mixed up proves it wrong.
+            let opening = AssertUnwindSafe(|| builder.create_with_backend(Backend(Arc::clone(&blocks))));
+            let database = panic::catch_unwind(opening)
+                .map_err(|_| self.corrupt("its pages contradict each other"))?
                 .map_err(|error| self.classify(&blocks, error.into()))?;
             let mut handle = Open { blocks, rows: None, database };
             handle.read_rows().map_err(|error| self.classify(&handle.blocks, error))?;

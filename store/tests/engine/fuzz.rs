@@ -1,0 +1,145 @@
+//! Bytes that nobody meant: every decoder is fed with what golden files look like after an accident. Nothing panics,
+//! nothing is taken for what it is not, and nothing allocates what it only claims to hold.
+//!
+//! The corpus is what tests/golden holds. The mutations are drawn from a seed, so that an input that fails once fails
+//! again. `MIROIR_FUZZ=1000000` tries more.
+
+#![expect(clippy::disallowed_methods, reason = "how long to run is the caller's choice and no part of a run")]
+
+use std::sync::Arc;
+
+use miroir_store::config::ShardConfig;
+use miroir_store::engine::{Engine, Options, Stored};
+use miroir_store::error::EngineError;
+use miroir_store::id::Key;
+use miroir_store::wire::{Message, decode, decode_record, encode, encode_record};
+
+use crate::disk::{Rng, TestDisk};
+use crate::golden::{committed, disk_of, history, messages};
+
+fn inputs(default: u64) -> u64 {
+    std::env::var("MIROIR_FUZZ").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
+/// Does to bytes what disks, networks and enemies do: flips, cuts, doubles, overwrites, lies about lengths.
+fn mutate(bytes: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
+    for _ in 0..=rng.below(3) {
+        let len = bytes.len() as u64;
+        if len == 0 {
+            bytes.push(rng.next() as u8);
+            continue;
+        }
+        let at = rng.below(len) as usize;
+        match rng.below(8) {
+            0 => bytes[at] ^= 1 << rng.below(8),
+            1 => bytes[at] = rng.next() as u8,
+            2 => bytes.truncate(at),
+            3 => {
+                let end = (at + 1 + rng.below(40) as usize).min(bytes.len());
+                bytes.extend_from_within(at..end);
+            }
+            4 => {
+                let end = (at + 1 + rng.below(40) as usize).min(bytes.len());
+                bytes.drain(at..end);
+            }
+            5 => {
+                let large = [u64::MAX, u64::from(u32::MAX), 1 << 40, 0, 255][rng.below(5) as usize].to_le_bytes();
+                let width = [1, 2, 4, 8][rng.below(4) as usize].min(bytes.len() - at);
+                bytes[at..at + width].copy_from_slice(&large[..width]);
+            }
+            6 if !other.is_empty() => {
+                let from = rng.below(other.len() as u64) as usize;
+                let width = (1 + rng.below(60) as usize).min(other.len() - from).min(bytes.len() - at);
+                bytes[at..at + width].copy_from_slice(&other[from..from + width]);
+            }
+            _ => bytes.insert(at, rng.next() as u8),
+        }
+    }
+}
+
+/// A frame that is decoded is one that is encoded the same: there are no two ways to say something.
+#[test]
+fn frames() {
+    let corpus: Vec<Vec<u8>> = messages().iter().map(encode).collect();
+    let (mut rng, mut decoded) = (Rng(1), 0);
+    let tried = inputs(60_000);
+    for n in 0..tried {
+        let mut frame = corpus[rng.below(corpus.len() as u64) as usize].clone();
+        let other = &corpus[rng.below(corpus.len() as u64) as usize];
+        mutate(&mut frame, other, &mut rng);
+        if let Ok(message) = decode(&frame) {
+            decoded += 1;
+            assert_eq!(encode(&message), frame, "input {n}: {message:?}");
+        }
+    }
+    println!("tried: {tried} fuzz inputs as frames; {decoded} were frames, too");
+    assert!(decoded > tried / 100);
+}
+
+#[test]
+fn records() {
+    let corpus: Vec<Vec<u8>> = messages()
+        .iter()
+        .filter_map(|message| match message {
+            Message::Install { config } => Some(encode_record(config)),
+            Message::Listing { entries, .. } => Some(encode_record(&entries[0].0)),
+            _ => None,
+        })
+        .collect();
+    let mut rng = Rng(2);
+    let tried = inputs(30_000);
+    for n in 0..tried {
+        let mut record = corpus[rng.below(corpus.len() as u64) as usize].clone();
+        mutate(&mut record, &corpus[0], &mut rng);
+        if let Ok(config) = decode_record::<ShardConfig>(&record) {
+            assert_eq!(encode_record(&config), record, "input {n}");
+        }
+        if let Ok(key) = decode_record::<Key>(&record) {
+            assert!(!key.id().is_empty() && !key.collection().is_empty(), "input {n}");
+        }
+    }
+    println!("tried: {tried} fuzz inputs as records");
+}
+
+/// Opens a disk of which a file was mutated. Whatever opens holds nothing that was never written.
+fn open_mutated(corpus: &TestDisk, history: &[(Key, Stored)], rng: &mut Rng) -> bool {
+    let disk = corpus.copy();
+    let files = disk.files();
+    let (name, _) = &files[rng.below(files.len() as u64) as usize];
+    let mut bytes = disk.bytes(name);
+    // Accidents happen where something is; a page file is mostly empty.
+    let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let mut used = bytes[..end].to_vec();
+    let other = used.clone();
+    mutate(&mut used, &other, rng);
+    bytes.splice(..end, used);
+    disk.put_bytes(name, &bytes);
+    match Engine::open(Arc::new(disk), Options::default(), 1) {
+        Ok(engine) => {
+            for (shard, _) in engine.shards() {
+                assert!(shard.0 < 2, "{shard} was never written");
+                let Ok(page) = engine.page(shard, None, usize::MAX, usize::MAX) else { continue };
+                for document in page.documents {
+                    assert!(history.contains(&document), "{shard} {document:?}");
+                }
+            }
+            true
+        }
+        Err(EngineError::Corrupt { .. } | EngineError::Format { .. } | EngineError::Io(_)) => false,
+        Err(error) => panic!("{name}: {error}"),
+    }
+}
+
+/// Logs and page files: headers, groups, operations, configurations, rows.
+#[test]
+fn disks() {
+    let log = TestDisk::default();
+    log.put_bytes("log.1", &committed("log-v1.bin"));
+    let flushed = disk_of(&committed("disk-v1.image"));
+    let (mut rng, mut opened) = (Rng(3), 0);
+    let tried = inputs(4_000);
+    for corpus in [&log, &flushed] {
+        opened += (0..tried / 2).filter(|_| open_mutated(corpus, &history(), &mut rng)).count();
+    }
+    println!("tried: {tried} fuzz inputs as logs and page files; {opened} opened, with nothing but what was written");
+}

@@ -1,0 +1,286 @@
+//! Bytes that were written once are read for ever, or refused by name. docs/formats.md draws them.
+//!
+//! `MIROIR_BLESS=1 cargo test -p miroir-store --test engine golden` writes the files anew; a difference is a new
+//! version of the format.
+
+#![expect(clippy::disallowed_methods, reason = "golden files are files")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use miroir_store::config::{Cutover, ShardConfig};
+use miroir_store::engine::{Bucket, Engine, Options, Stored};
+use miroir_store::error::{EngineError, WireError};
+use miroir_store::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId};
+use miroir_store::migration::Stage;
+use miroir_store::wire::{
+    Answer, Command, Message, MigrationStatus, NameRange, Op, PageEnd, Purpose, Reply, RequestId, Selection, Shipped,
+    Token, decode, encode,
+};
+
+use crate::disk::TestDisk;
+use crate::model::{Model, config, key, version};
+
+const S0: ShardId = ShardId(0);
+const S1: ShardId = ShardId(1);
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// The committed bytes; what was written now, where they are to be blessed.
+fn golden(name: &str, now: &[u8]) -> Vec<u8> {
+    if std::env::var_os("MIROIR_BLESS").is_some() {
+        std::fs::write(path(name), now).expect("a golden file is written");
+    }
+    committed(name)
+}
+
+pub fn committed(name: &str) -> Vec<u8> {
+    std::fs::read(path(name)).unwrap_or_else(|error| panic!("{}: {error}", path(name).display()))
+}
+
+fn open(disk: &TestDisk, flush_writes: usize) -> Result<Engine, EngineError> {
+    let options = Options { flush_writes, ..Options::default() };
+    Engine::open(Arc::new(disk.clone()), options, 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef)
+}
+
+/// Every document that these disks ever held.
+pub fn history() -> Vec<(Key, Stored)> {
+    let document = |n: u64| {
+        let value = (n % 3 > 0).then(|| vec![n as u8 + 1; 20 * n as usize].into());
+        (key(n), Stored { version: version(n + 1, 5), value })
+    };
+    let last = (key(9), Stored { version: version(9, 5), value: Some(vec![9; 700].into()) });
+    (0..6).map(document).chain([last]).collect()
+}
+
+/// Every operation that a log knows.
+fn written(flush_writes: usize) -> TestDisk {
+    let disk = TestDisk::default();
+    let mut engine = open(&disk, flush_writes).expect("a fresh disk opens");
+    engine.install(&config(S0, 3), false).expect("an install");
+    engine.commit().expect("a commit");
+    for (key, Stored { version, value }) in history() {
+        let is_last = key == self::key(9);
+        engine.put(S0, &key, version, value).expect("a put");
+        if !is_last {
+            engine.commit().expect("a commit");
+        }
+    }
+    engine.forget(S0, &key(0), version(1, 5)).expect("a tombstone");
+    engine.raise_counter(S0, 77).expect("a raise");
+    engine.install(&config(S1, 4), true).expect("a wipe");
+    engine.commit().expect("a commit");
+    engine.drop_copy(S1).expect("a drop");
+    engine.mark_damaged(S1).expect("a mark");
+    engine.commit().expect("a commit");
+    disk
+}
+
+/// A disk as the sectors of its files that are not empty.
+pub fn image(disk: &TestDisk) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, len) in disk.files() {
+        let bytes = disk.bytes(&name);
+        out.extend_from_slice(&(name.len() as u32).to_le_bytes());
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(&(len as u64).to_le_bytes());
+        let sectors: Vec<usize> = (0..len.div_ceil(512))
+            .filter(|sector| bytes[sector * 512..].iter().take(512).any(|&byte| byte != 0))
+            .collect();
+        out.extend_from_slice(&(sectors.len() as u32).to_le_bytes());
+        for sector in sectors {
+            let end = (sector * 512 + 512).min(len);
+            out.extend_from_slice(&(sector as u32).to_le_bytes());
+            let mut padded = bytes[sector * 512..end].to_vec();
+            padded.resize(512, 0);
+            out.extend_from_slice(&padded);
+        }
+    }
+    out
+}
+
+pub fn disk_of(mut image: &[u8]) -> TestDisk {
+    fn take<'a>(image: &mut &'a [u8], len: usize) -> &'a [u8] {
+        let (head, tail) = image.split_at(len);
+        *image = tail;
+        head
+    }
+    fn number(image: &mut &[u8]) -> usize {
+        u32::from_le_bytes(take(image, 4).try_into().expect("four bytes")) as usize
+    }
+    let disk = TestDisk::default();
+    while !image.is_empty() {
+        let len = number(&mut image);
+        let name = String::from_utf8(take(&mut image, len).to_vec()).expect("a name");
+        let len = u64::from_le_bytes(take(&mut image, 8).try_into().expect("eight bytes")) as usize;
+        let mut bytes = vec![0; len.next_multiple_of(512)];
+        for _ in 0..number(&mut image) {
+            let sector = number(&mut image);
+            bytes[sector * 512..][..512].copy_from_slice(take(&mut image, 512));
+        }
+        bytes.truncate(len);
+        disk.put_bytes(&name, &bytes);
+    }
+    disk
+}
+
+#[test]
+fn a_log_is_written_as_it_always_was() {
+    let disk = written(512);
+    assert_eq!(disk.files().len(), 1);
+    let bytes = disk.bytes("log.1");
+    assert!(golden("log-v1.bin", &bytes) == bytes, "the log's format has changed: raise its version");
+}
+
+/// A page file need not be written byte by byte as it was, because redb lays it out; it must be read.
+#[test]
+fn a_disk_of_the_first_version_is_read() {
+    let now = written(4);
+    assert!(now.files().iter().any(|(name, _)| name == "pages.1"));
+    let disk = disk_of(&golden("disk-v1.image", &image(&now)));
+    let found = Model::of(&open(&disk, 512).expect("the first version opens")).expect("it reads");
+    assert_eq!(found, Model::of(&open(&now.restart(), 512).expect("it opens")).expect("it reads"));
+}
+
+/// Older and newer files are refused by the version they carry, and left alone.
+#[test]
+fn other_versions_are_refused_by_name() {
+    for found in [0u32, 2, 3, u32::MAX] {
+        let disk = written(512);
+        let mut bytes = disk.bytes("log.1");
+        bytes[8..12].copy_from_slice(&found.to_le_bytes());
+        disk.put_bytes("log.1", &bytes);
+        let before = image(&disk);
+        match open(&disk, 512).map(drop) {
+            Err(error @ EngineError::Format { .. }) => assert_eq!(
+                error.to_string(),
+                format!("log.1: format version {found}, this program reads 1; use the program that wrote it")
+            ),
+            other => panic!("{other:?}"),
+        }
+        assert!(image(&disk) == before, "nothing was written");
+    }
+    let frame = encode(&Message::Ping);
+    for version in [0, 2, 200] {
+        let mut other = frame.clone();
+        other[0] = version;
+        assert_eq!(decode(&other), Err(WireError::Version { found: version, supported: 1 }));
+    }
+}
+
+/// One of each message, with something in every field.
+pub fn messages() -> Vec<Message> {
+    let epoch = Epoch { generation: 1, n: 7 };
+    let request = RequestId { job: 3, n: 4 };
+    let (shard, node, token) = (ShardId(2), NodeId(1), Token { operation: 9, attempt: 2 });
+    let (key, version) = (key(7), version(5, 6));
+    let value = Some(b"body".to_vec().into());
+    let config: ShardConfig = config(shard, 3);
+    let to = config.new[0];
+    let shipped = Shipped { key: key.clone(), version, value };
+    let end = Some(PageEnd { last: Some(key.clone()), more: true });
+    let write = |value| Op::Write { key: key.clone(), version, chosen_at: epoch, value };
+    let value = shipped.value.clone();
+    let id = MigrationId(8);
+    let ops = vec![(token, Op::Counter), (token, Op::Read { key: key.clone() })];
+    let writes = vec![(token, write(value.clone())), (token, write(None))];
+    let answers = vec![
+        (token, Answer::Counter(4)),
+        (token, Answer::Read { version, value }),
+        (token, Answer::Written),
+        (token, Answer::BelowBarrier),
+    ];
+    let status = MigrationStatus { id, shard, stage: Stage::Drain, attempt: 2, reason: Some("late".to_owned()) };
+    let target = vec![NodeId(1), NodeId(2)];
+    let purpose = Purpose::Delta;
+    vec![
+        Message::Batch { shard, epoch, ops },
+        Message::Batch { shard, epoch, ops: writes },
+        Message::Answers { shard, epoch, answers },
+        Message::Stale { config: config.clone() },
+        Message::Behind { shard, epoch },
+        Message::Unable { shard, epoch },
+        Message::GetConfigs,
+        Message::Configs { configs: vec![config.clone()] },
+        Message::Ping,
+        Message::Pong { node, disk: DiskId(11) },
+        Message::Install { config: config.clone() },
+        Message::Installed { node, disk: DiskId(11), shard, epoch },
+        Message::Fetch { shard },
+        Message::Digest { request, shard, epoch },
+        Message::Digests { request, node, buckets: vec![1, 2], documents: 12, max_counter: 3 },
+        Message::List { request, shard, epoch, level: 1, buckets: vec![Bucket(300)] },
+        Message::Listing { request, node, entries: vec![(key.clone(), version)] },
+        Message::Ship {
+            request,
+            shard,
+            epoch,
+            purpose,
+            selection: Selection::Page { after: Some(key.clone()), documents: 5 },
+            to,
+            raise_to: 6,
+        },
+        Message::Ship {
+            request,
+            shard,
+            epoch,
+            purpose,
+            selection: Selection::Keys(vec![key.clone()]),
+            to,
+            raise_to: 6,
+        },
+        Message::Repair {
+            request,
+            shard,
+            epoch,
+            session: Session(epoch),
+            purpose: Purpose::Copy,
+            documents: vec![shipped.clone()],
+            raise_to: 6,
+            end: end.clone(),
+        },
+        Message::Repaired { request, node, applied: 1, max_counter: 6, end },
+        Message::Unserved { request, node, why: "no".to_owned() },
+        Message::Drop { shard, epoch },
+        Message::Dropped { node, shard, epoch },
+        Message::Command { n: 1, command: Command::Plan { id, shard, target, cutover: Cutover::Skipped } },
+        Message::Command { n: 1, command: Command::SetAntiEntropy { enabled: true } },
+        Message::Reply { n: 1, reply: Reply::Refused { code: "Busy".to_owned(), text: "later".to_owned() } },
+        Message::Reply {
+            n: 1,
+            reply: Reply::Status { ready: true, anti_entropy: false, configs: vec![config], migrations: vec![status] },
+        },
+        Message::Split { request, shard, epoch, level: 1, buckets: vec![Bucket(300), Bucket(4_000)] },
+        Message::Sums { request, node, sums: vec![4, 5] },
+        Message::Scan {
+            shard,
+            epoch,
+            token,
+            range: NameRange { from: "a\0b".to_owned(), until: Some(vec![9]) },
+            documents: 10,
+        },
+        Message::Scanned { shard, epoch, token, documents: vec![shipped], more: true },
+        Message::Forget { request, shard, epoch, tombstones: vec![(key, version)] },
+        Message::Forgot { request, node, forgotten: 1 },
+    ]
+}
+
+#[test]
+fn frames_are_what_they_always_were() {
+    let frames: String = messages()
+        .iter()
+        .map(|message| {
+            let hex: String = encode(message).iter().map(|byte| format!("{byte:02x}")).collect();
+            let text = format!("{message:?}");
+            let name = text.split([' ', '{']).next().unwrap_or_default();
+            format!("{name} {hex}\n")
+        })
+        .collect();
+    let golden = golden("frames-v1.txt", frames.as_bytes());
+    assert_eq!(String::from_utf8(golden).expect("text"), frames, "a changed frame is a new wire version");
+    for message in messages() {
+        assert_eq!(decode(&encode(&message)), Ok(message));
+    }
+}
