@@ -16,6 +16,8 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
+use crate::plan::FaultKind;
+
 /// Target of the tracing events that are marks.
 pub const TARGET: &str = "miroir::mark";
 
@@ -160,9 +162,83 @@ impl Matrix {
         }
     }
 
+    /// True if nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How often this kind began, in any phase.
+    pub fn total(&self, kind: &str) -> u64 {
+        self.0.values().filter_map(|kinds| kinds.get(kind)).sum()
+    }
+
+    /// One line per kind of fault, one column per phase. A kind that never began needs a reason, from `(kind, why)`; the second result lists those
+    /// that have none.
+    pub fn table(&self, reasons: &[(&str, &str)]) -> (String, Vec<&'static str>) {
+        let phases: Vec<&str> = self.0.keys().map(String::as_str).collect();
+        let width = |phase: &str| phase.chars().count().max(6);
+        let mut text = format!("{:<16}", "fault");
+        phases.iter().for_each(|phase| text += &format!("  {phase:>0$}", width(phase)));
+        text += "\n";
+        let mut unexplained = Vec::new();
+        for kind in FaultKind::NAMES {
+            text += &format!("{kind:<16}");
+            if self.total(kind) > 0 {
+                phases.iter().for_each(|phase| text += &format!("  {:>1$}", self.get(phase, kind), width(phase)));
+            } else if let Some((_, why)) = reasons.iter().find(|(known, _)| *known == kind) {
+                text += &format!("  never: {why}");
+            } else {
+                text += "  never, and nobody says why";
+                unexplained.push(kind);
+            }
+            text += "\n";
+        }
+        (text, unexplained)
+    }
+
     /// Phases, each with its faults and counts, sorted.
     pub fn rows(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, u64>)> {
         self.0.iter().map(|(phase, kinds)| (phase.as_str(), kinds))
+    }
+}
+
+/// The coverage of many runs: how often each mark was reached, in how many runs, and the matrix of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Coverage {
+    /// Runs added.
+    pub runs: u64,
+    /// Runs that reached the mark, and how often it was reached in all.
+    pub marks: BTreeMap<String, (u64, u64)>,
+    /// Faults by phase, over all runs.
+    pub matrix: Matrix,
+}
+
+impl Coverage {
+    /// Adds one run.
+    pub fn add(&mut self, marks: &Marks, matrix: &Matrix) {
+        self.runs += 1;
+        for (name, times) in marks {
+            let (runs, total) = self.marks.entry(name.clone()).or_default();
+            *runs += 1;
+            *total += times;
+        }
+        self.matrix.merge(matrix);
+    }
+
+    /// Adds what was counted elsewhere, for instance in another partition of a sweep.
+    pub fn merge(&mut self, other: &Coverage) {
+        self.runs += other.runs;
+        for (name, (runs, times)) in &other.marks {
+            let (all_runs, all_times) = self.marks.entry(name.clone()).or_default();
+            *all_runs += runs;
+            *all_times += times;
+        }
+        self.matrix.merge(&other.matrix);
+    }
+
+    /// Which of the declared marks no run has reached.
+    pub fn unreached<'a>(&self, declared: &[&'a str]) -> Vec<&'a str> {
+        declared.iter().copied().filter(|name| !self.marks.contains_key(*name)).collect()
     }
 }
 
@@ -208,5 +284,23 @@ mod tests {
         one.merge(&two);
         assert_eq!((one.get("Drain", "crash"), one.get("Joint", "pause"), one.get("Joint", "crash")), (2, 1, 0));
         assert_eq!(serde_json::to_string(&one).expect("JSON"), r#"{"Drain":{"crash":2},"Joint":{"pause":1}}"#);
+    }
+
+    #[test]
+    fn coverage_is_merged_over_runs_and_partitions() {
+        let marks = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 2)).collect::<Marks>();
+        let (mut one, mut two) = (Coverage::default(), Coverage::default());
+        one.add(&marks(&["a"]), &Matrix::default());
+        one.add(&marks(&["a", "b"]), &Matrix::default());
+        let mut matrix = Matrix::default();
+        matrix.count("Drain", "crash");
+        two.add(&marks(&["b"]), &matrix);
+        one.merge(&two);
+        assert_eq!((one.runs, one.marks["a"], one.marks["b"]), (3, (2, 4), (2, 4)));
+        assert_eq!(one.unreached(&["a", "c"]), ["c"]);
+        let (table, unexplained) = one.matrix.table(&[("wipe", "nobody can take it")]);
+        assert!(table.starts_with("fault              Drain\ncrash                  1\n"), "{table}");
+        assert!(table.contains("wipe              never: nobody can take it\n"), "{table}");
+        assert_eq!(unexplained.len(), FaultKind::NAMES.len() - 2);
     }
 }

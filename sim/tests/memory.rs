@@ -86,3 +86,17 @@ fn memory_stays_flat_over_many_runs() {
         assert!(grown < 100 * 64, "{grown} bytes are left behind by 100 runs (broken on purpose: {breaks})");
     }
 }
+
+/// `cargo test -p miroir-sim --release --test memory -- --ignored`, with the simulator's cfg.
+#[test]
+#[ignore = "10,000 runs: a minute"]
+fn memory_stays_flat_over_ten_thousand_runs() {
+    (0..100).for_each(|seed| run(seed, false));
+    let before = LIVE.load(Ordering::Relaxed);
+    for thousand in 1..=10 {
+        (0..1_000).for_each(|seed| run(seed, false));
+        let grown = LIVE.load(Ordering::Relaxed) - before;
+        println!("after {thousand}000 runs: {grown} bytes more than before");
+        assert!(grown < 64 * 1024, "{grown} bytes are left behind");
+    }
+}

@@ -112,7 +112,7 @@ fn models_refuse_strangers() {
 
 #[test]
 fn a_small_budget_gives_up_and_says_so() {
-    let many: String = (0..12).map(|n| format!("{n} w v{n} 0 100\n")).collect();
+    let many: String = (0..12).map(|n| format!("{n} w v{} 0 100\n", n / 2)).collect();
     let judged = check(&history(&format!("{many} 99 r nothing 200 201")), ModelKind::Kv, 50).expect("kv").judgement;
     assert_eq!(judged, Judgement::Undecided { key: "k".into(), states: 51 });
 }
