@@ -178,7 +178,7 @@ impl Engine {
     /// A document, with what is staged. `Damaged` if what the disk holds is not what was written.
     pub fn get(&self, shard: ShardId, key: &Key) -> Result<Option<Stored>, EngineError> {
         self.check()?;
-        Ok(self.find(shard, key)?.map(|held| held.stored()))
+        Ok(self.find(shard, key)?.map(|held| held.into_owned().into_stored()))
     }
 
     /// Stages a write. Of two versions the greater one stays, whichever came first.

@@ -148,7 +148,7 @@ fn check(collection: &str, id: &str) -> Result<(), KeyError> {
     if id.is_empty() || id.len() > MAX_ID_BYTES {
         return Err(KeyError::IdLength { bytes: id.len() });
     }
-    if collection.contains('\0') || id.contains('\0') {
+    if collection.as_bytes().contains(&0) || id.as_bytes().contains(&0) {
         return Err(KeyError::Nul);
     }
     Ok(())
@@ -158,7 +158,11 @@ impl Key {
     /// Fails with the limit that was broken. A NUL byte is refused in both parts: it separates them.
     pub fn new(collection: &str, id: &str) -> Result<Key, KeyError> {
         check(collection, id)?;
-        Ok(Key(format!("{collection}\0{id}").into()))
+        let mut name = String::with_capacity(collection.len() + 1 + id.len());
+        name.push_str(collection);
+        name.push('\0');
+        name.push_str(id);
+        Ok(Key(name.into()))
     }
 
     /// Takes the stored or wired form apart again; `None` if it never was a key.

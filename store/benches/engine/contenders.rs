@@ -11,14 +11,14 @@ use miroir_store::id::{Key, ShardId, Version, WriterId};
 use miroir_store::store::{Batch, Ids, Store};
 use redb::{ReadableDatabase, TableDefinition};
 
-/// Everything returns when it is durable; reads return how many bytes they saw.
+/// Everything returns when it is durable. Reads leave what they found in `out`: bodies, or names and bodies.
 pub trait Contender {
     const NAME: &'static str;
     fn open(path: &Path, cache: usize) -> Self;
     fn put(&mut self, id: &str, body: &[u8]);
     fn batch(&mut self, rows: &[(String, Vec<u8>)]);
-    fn get(&self, id: &str) -> Option<usize>;
-    fn scan(&self, from: &str, rows: usize) -> usize;
+    fn get(&self, id: &str, out: &mut Vec<u8>);
+    fn scan(&self, from: &str, rows: usize, out: &mut Vec<u8>);
     /// Finishes what was put off.
     fn flush(&mut self);
 }
@@ -67,21 +67,18 @@ impl Contender for Redb {
         self.write(rows.iter().map(|(id, body)| (id.as_str(), body.as_slice())));
     }
 
-    fn get(&self, id: &str) -> Option<usize> {
+    fn get(&self, id: &str, out: &mut Vec<u8>) {
         let row = self.rows.as_ref().expect("flushed").get(id.as_bytes()).expect("a read");
-        row.map(|row| row.value().len())
+        out.extend_from_slice(row.expect("a document").value());
     }
 
-    fn scan(&self, from: &str, rows: usize) -> usize {
+    fn scan(&self, from: &str, rows: usize, out: &mut Vec<u8>) {
         let range = self.rows.as_ref().expect("flushed").range::<&[u8]>(from.as_bytes()..).expect("a range");
-        range
-            .take(rows)
-            .map(|row| {
-                let (key, value) = row.expect("a row");
-                key.value().len() + value.value().len()
-            })
-            .sum::<usize>()
-            .max(rows * 174)
+        for row in range.take(rows) {
+            let (key, value) = row.expect("a row");
+            out.extend_from_slice(key.value());
+            out.extend_from_slice(value.value());
+        }
     }
 
     fn flush(&mut self) {
@@ -90,7 +87,7 @@ impl Contender for Redb {
 }
 
 fn options(cache: usize) -> Options {
-    Options { flush_writes: 64 << 10, flush_bytes: 16 << 20, cache_bytes: cache }
+    Options { flush_writes: 128 << 10, flush_bytes: 32 << 20, cache_bytes: cache }
 }
 
 pub struct EngineAlone {
@@ -134,23 +131,23 @@ impl Contender for EngineAlone {
         self.engine.commit().expect("a commit");
     }
 
-    fn get(&self, id: &str) -> Option<usize> {
+    fn get(&self, id: &str, out: &mut Vec<u8>) {
         let held = self.engine.get(SHARD, &key(id)).expect("a read");
-        held.and_then(|held| held.value).map(|value| value.len())
+        out.extend_from_slice(&held.and_then(|held| held.value).expect("a document"));
     }
 
-    fn scan(&self, from: &str, rows: usize) -> usize {
+    fn scan(&self, from: &str, rows: usize, out: &mut Vec<u8>) {
         let from = format!("c\0{from}");
-        let (mut bytes, mut count) = (0, 0);
+        let mut count = 0;
         let range = Range { from: &from, until: None };
         self.engine
             .scan(SHARD, &range, |name, _, value| {
-                bytes += name.len() + value.map_or(0, <[u8]>::len);
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(value.unwrap_or_default());
                 count += 1;
                 if count < rows { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
             .expect("a scan");
-        bytes.max(rows * 174)
     }
 
     fn flush(&mut self) {
@@ -179,13 +176,16 @@ impl Contender for Whole {
         self.0.batch(batch).expect("a batch");
     }
 
-    fn get(&self, id: &str) -> Option<usize> {
-        self.0.get("c", id).expect("a read").map(|body| body.len())
+    fn get(&self, id: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0.get("c", id).expect("a read").expect("a document"));
     }
 
-    fn scan(&self, from: &str, rows: usize) -> usize {
+    fn scan(&self, from: &str, rows: usize, out: &mut Vec<u8>) {
         let page = self.0.scan("c", &Ids::range(from..), None, rows).expect("a page");
-        page.documents.iter().map(|it| it.id().len() + it.body.len()).sum::<usize>().max(rows * 174)
+        for document in page.documents {
+            out.extend_from_slice(document.id().as_bytes());
+            out.extend_from_slice(&document.body);
+        }
     }
 
     fn flush(&mut self) {
@@ -220,19 +220,16 @@ impl Contender for Fjall {
         batch.commit().expect("a commit");
     }
 
-    fn get(&self, id: &str) -> Option<usize> {
-        self.rows.get(id).expect("a read").map(|value| value.len())
+    fn get(&self, id: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.rows.get(id).expect("a read").expect("a document"));
     }
 
-    fn scan(&self, from: &str, rows: usize) -> usize {
-        let range = self.rows.range(from..).take(rows);
-        range
-            .map(|row| {
-                let (key, value) = row.into_inner().expect("a row");
-                key.len() + value.len()
-            })
-            .sum::<usize>()
-            .max(rows * 174)
+    fn scan(&self, from: &str, rows: usize, out: &mut Vec<u8>) {
+        for row in self.rows.range(from..).take(rows) {
+            let (key, value) = row.into_inner().expect("a row");
+            out.extend_from_slice(&key);
+            out.extend_from_slice(&value);
+        }
     }
 
     fn flush(&mut self) {

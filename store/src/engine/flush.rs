@@ -8,6 +8,7 @@ use super::digest::{Bucket, Digest};
 use super::log::{Header, Log};
 use super::pages::{Pages, Rows};
 use super::reads::Range;
+use super::record::Check;
 use super::{Effect, Engine, Options};
 use crate::error::EngineError;
 use crate::id::ShardId;
@@ -141,7 +142,7 @@ impl Engine {
         for (shard, copy) in self.copies.iter() {
             if let Some(pages) = self.pages.as_ref().filter(|_| copy.paged) {
                 let mut put = Ok(());
-                let scanned = pages.scan(shard, copy.incarnation, &Range::default(), |name, found| {
+                let scanned = pages.scan(shard, copy.incarnation, &Range::default(), Check::Document, |name, found| {
                     if copy.memory.forgotten.contains(name) || copy.memory.table.contains_key(name) {
                         return ControlFlow::Continue(());
                     }
@@ -171,12 +172,12 @@ impl Engine {
         };
         for (shard, copy) in self.copies.iter_mut().filter(|(_, copy)| copy.paged) {
             let whole = Range::default();
-            match pages.scan(shard, copy.incarnation, &whole, |_, _| ControlFlow::Continue(())) {
+            match pages.scan(shard, copy.incarnation, &whole, Check::Document, |_, _| ControlFlow::Continue(())) {
                 Ok(()) if !copy.state.damaged => {}
                 Ok(()) | Err(EngineError::Damaged { .. }) => {
                     let mut sums = BTreeMap::new();
                     // What stops this scan stopped the one above.
-                    let _ = pages.scan(shard, copy.incarnation, &whole, |name, found| {
+                    let _ = pages.scan(shard, copy.incarnation, &whole, Check::Document, |name, found| {
                         if !copy.memory.forgotten.contains(name) {
                             sums.insert(name.to_owned(), found.sum);
                         }

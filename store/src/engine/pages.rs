@@ -22,7 +22,7 @@ use super::blocks::{Backend, Blocks};
 use super::bytes::{Reader, Writer};
 use super::log::FORMAT;
 use super::reads::Range;
-use super::record::{self, Borrowed, Held, META_KEY};
+use super::record::{self, Borrowed, Check, Held, META_KEY};
 use crate::env::Disk;
 use crate::error::EngineError;
 use crate::id::{DiskId, Key, ShardId};
@@ -145,10 +145,11 @@ impl Pages {
         shard: ShardId,
         incarnation: u64,
         range: &Range<'_>,
+        check: Check,
         visit: impl FnMut(&str, Borrowed<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         let scanned = self
-            .read(|rows| scan(rows, shard, incarnation, range, visit))
+            .read(|rows| scan(rows, shard, incarnation, range, check, visit))
             .map_err(|error| damaged(shard, self.disk_id, error))?;
         scanned.map_err(|NotWhole| EngineError::Damaged { shard, disk: self.disk_id })
     }
@@ -312,9 +313,11 @@ impl Frozen {
         shard: ShardId,
         incarnation: u64,
         range: &Range<'_>,
+        check: Check,
         visit: impl FnMut(&str, Borrowed<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        let scanned = scan(&self.rows, shard, incarnation, range, visit).map_err(|_| EngineError::SnapshotGone)?;
+        let scanned =
+            scan(&self.rows, shard, incarnation, range, check, visit).map_err(|_| EngineError::SnapshotGone)?;
         scanned.map_err(|NotWhole| EngineError::Damaged { shard, disk: self.disk_id })
     }
 }
@@ -328,12 +331,28 @@ fn find(
     incarnation: u64,
     key: &Key,
 ) -> Result<Result<Option<Held>, NotWhole>, redb::Error> {
-    let mut row_key = Vec::with_capacity(64);
-    record::document_key(&mut row_key, shard, incarnation, key.encoded());
-    let Some(row) = rows.get(&row_key[..])? else {
+    let name = key.encoded();
+    // Nearly all names are short, and a get is worth more than an allocation.
+    let mut short = [0; record::PREFIX_BYTES + 64];
+    let mut long = Vec::new();
+    let row_key = match short.get_mut(..record::PREFIX_BYTES + name.len()) {
+        Some(short) => {
+            let (prefix, rest) = short.split_at_mut(record::PREFIX_BYTES);
+            prefix.copy_from_slice(&record::document_prefix(shard, incarnation));
+            rest.copy_from_slice(name.as_bytes());
+            &short[..]
+        }
+        None => {
+            record::document_key(&mut long, shard, incarnation, name);
+            &long[..]
+        }
+    };
+    let Some(row) = rows.get(row_key)? else {
         return Ok(Ok(None));
     };
-    Ok(record::read_document(key.encoded(), row.value()).map(|found| Some(found.held())).ok_or(NotWhole))
+    Ok(record::read_document(key.encoded(), row.value(), Check::Document)
+        .map(|found| Some(found.held()))
+        .ok_or(NotWhole))
 }
 
 fn scan(
@@ -341,6 +360,7 @@ fn scan(
     shard: ShardId,
     incarnation: u64,
     range: &Range<'_>,
+    check: Check,
     mut visit: impl FnMut(&str, Borrowed<'_>) -> ControlFlow<()>,
 ) -> Result<Result<(), NotWhole>, redb::Error> {
     let (mut first, mut end) = (Vec::new(), Vec::new());
@@ -358,7 +378,7 @@ fn scan(
     for row in rows.range::<&[u8]>(&first[..]..&end[..])? {
         let (key, value) = row?;
         let found = record::document_name(key.value())
-            .and_then(|name| record::read_document(name, value.value()).map(|found| (name, found)));
+            .and_then(|name| record::read_document(name, value.value(), check).map(|found| (name, found)));
         let Some((name, found)) = found else {
             return Ok(Err(NotWhole));
         };

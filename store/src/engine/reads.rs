@@ -7,7 +7,7 @@ use std::ops::{Bound, ControlFlow};
 use super::copies::{Copy, Memory};
 use super::digest::{Bucket, Digest};
 use super::pages::{Frozen, Pages};
-use super::record::{self, Borrowed, Held};
+use super::record::{self, Borrowed, Check, Held};
 use super::{Engine, Page, Stored};
 use crate::error::EngineError;
 use crate::id::{Key, ShardId, Version};
@@ -56,6 +56,7 @@ impl<'a> View<'a> {
     pub(super) fn visit(
         &self,
         range: &Range<'_>,
+        check: Check,
         mut visit: impl FnMut(&str, Borrowed<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         let from = (Bound::Included(range.from), Bound::Unbounded);
@@ -78,8 +79,8 @@ impl<'a> View<'a> {
         };
         match &self.source {
             Source::Nothing => {}
-            Source::Pages(pages) => pages.scan(self.shard, self.incarnation, range, merge)?,
-            Source::Frozen(frozen) => frozen.scan(self.shard, self.incarnation, range, merge)?,
+            Source::Pages(pages) => pages.scan(self.shard, self.incarnation, range, check, merge)?,
+            Source::Frozen(frozen) => frozen.scan(self.shard, self.incarnation, range, check, merge)?,
         }
         if flow.is_continue() {
             for (name, held) in table {
@@ -93,17 +94,23 @@ impl<'a> View<'a> {
 
     /// The first documents of a range: at most `max_documents`, and no more than fit into `max_bytes`, but always one
     /// if there is one.
-    pub(super) fn page(&self, range: &Range<'_>, max_documents: usize, max_bytes: usize) -> Result<Page, EngineError> {
+    pub(super) fn page(
+        &self,
+        range: &Range<'_>,
+        check: Check,
+        max_documents: usize,
+        max_bytes: usize,
+    ) -> Result<Page, EngineError> {
         let mut page = Page { documents: Vec::new(), more: false };
         let (mut bytes, mut result) = (0, Ok(()));
-        self.visit(range, |name, found| {
+        self.visit(range, check, |name, found| {
             bytes += name.len() + found.value.map_or(0, <[u8]>::len);
             if !page.documents.is_empty() && (page.documents.len() >= max_documents || bytes > max_bytes) {
                 page.more = true;
                 return ControlFlow::Break(());
             }
             match Key::from_encoded(name) {
-                Some(key) => page.documents.push((key, found.held().stored())),
+                Some(key) => page.documents.push((key, found.held().into_stored())),
                 None => {
                     result = Err(EngineError::Corrupt {
                         file: format!("shard {}", self.shard),
@@ -157,7 +164,8 @@ impl Engine {
         max_bytes: usize,
     ) -> Result<Page, EngineError> {
         let from = after.map_or_else(String::new, behind);
-        self.range(shard, &Range { from: &from, until: None }, max_documents, max_bytes)
+        let range = Range { from: &from, until: None };
+        self.some(shard, &range, Check::Document, max_documents, max_bytes)
     }
 
     /// The first documents of a range, like [`Engine::page`].
@@ -168,9 +176,20 @@ impl Engine {
         max_documents: usize,
         max_bytes: usize,
     ) -> Result<Page, EngineError> {
+        self.some(shard, range, Check::PageOnly, max_documents, max_bytes)
+    }
+
+    fn some(
+        &self,
+        shard: ShardId,
+        range: &Range<'_>,
+        check: Check,
+        max_documents: usize,
+        max_bytes: usize,
+    ) -> Result<Page, EngineError> {
         self.check()?;
         match self.view(shard) {
-            Some(view) => view.page(range, max_documents, max_bytes),
+            Some(view) => view.page(range, check, max_documents, max_bytes),
             None => Ok(Page { documents: Vec::new(), more: false }),
         }
     }
@@ -183,7 +202,11 @@ impl Engine {
         range: &Range<'_>,
         mut visit: impl FnMut(&str, Version, Option<&[u8]>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        self.visit(shard, range, |name, found| visit(name, found.version, found.value))
+        self.check()?;
+        match self.view(shard) {
+            Some(view) => view.visit(range, Check::PageOnly, |name, found| visit(name, found.version, found.value)),
+            None => Ok(()),
+        }
     }
 
     /// Digest and count of a copy, computed from its documents and not from what was kept up on the way. `Damaged` if
@@ -223,7 +246,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         self.check()?;
         match self.view(shard) {
-            Some(view) => view.visit(range, visit),
+            Some(view) => view.visit(range, Check::Document, visit),
             None => Ok(()),
         }
     }
@@ -291,7 +314,7 @@ impl Snapshot {
     /// A document, like [`Engine::get`].
     pub fn get(&self, shard: ShardId, key: &Key) -> Result<Option<Stored>, EngineError> {
         match self.view(shard) {
-            Some(view) => Ok(view.get(key)?.map(|held| held.stored())),
+            Some(view) => Ok(view.get(key)?.map(|held| held.into_owned().into_stored())),
             None => Ok(None),
         }
     }
@@ -305,7 +328,7 @@ impl Snapshot {
         max_bytes: usize,
     ) -> Result<Page, EngineError> {
         match self.view(shard) {
-            Some(view) => view.page(range, max_documents, max_bytes),
+            Some(view) => view.page(range, Check::PageOnly, max_documents, max_bytes),
             None => Ok(Page { documents: Vec::new(), more: false }),
         }
     }

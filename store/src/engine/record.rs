@@ -24,8 +24,8 @@ impl Held {
         Held { version, value, sum }
     }
 
-    pub fn stored(&self) -> Stored {
-        Stored { version: self.version, value: self.value.clone() }
+    pub fn into_stored(self) -> Stored {
+        Stored { version: self.version, value: self.value }
     }
 
     pub fn borrowed(&self) -> Borrowed<'_> {
@@ -60,14 +60,19 @@ pub fn shard_key(shard: ShardId) -> [u8; 5] {
 }
 
 /// Length of a document's row key before the document's name: table, shard and incarnation.
-const PREFIX_BYTES: usize = 13;
+pub const PREFIX_BYTES: usize = 13;
+
+pub fn document_prefix(shard: ShardId, incarnation: u64) -> [u8; PREFIX_BYTES] {
+    let mut prefix = [2; PREFIX_BYTES];
+    prefix[1..5].copy_from_slice(&shard.0.to_be_bytes());
+    prefix[5..].copy_from_slice(&incarnation.to_be_bytes());
+    prefix
+}
 
 /// `2 | shard | incarnation | collection \0 id`, big-endian so that the rows of one copy lie together, in key order.
 pub fn document_key(out: &mut Vec<u8>, shard: ShardId, incarnation: u64, name: &str) {
     out.clear();
-    out.push(2);
-    out.extend_from_slice(&shard.0.to_be_bytes());
-    out.extend_from_slice(&incarnation.to_be_bytes());
+    out.extend_from_slice(&document_prefix(shard, incarnation));
     out.extend_from_slice(name.as_bytes());
 }
 
@@ -99,8 +104,19 @@ impl Borrowed<'_> {
     }
 }
 
-/// What a row holds, if it is whole: the checksum is computed anew from what was read.
-pub fn read_document<'a>(name: &str, row: &'a [u8]) -> Option<Borrowed<'a>> {
+/// Whether the checksum of a row is computed anew when the row is read.
+///
+/// Every page was checked when it came from the disk. A document's own checksum guards it beyond that, wherever it is
+/// taken alone, passed on to another copy, or counted; pages of a scan, which go through thousands of rows that nobody
+/// keeps, rely on the check of their pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    Document,
+    PageOnly,
+}
+
+/// What a row holds, if it is whole.
+pub fn read_document<'a>(name: &str, row: &'a [u8], check: Check) -> Option<Borrowed<'a>> {
     let mut reader = Reader(row);
     let version = reader.version()?;
     let has_value = reader.flag()?;
@@ -109,7 +125,8 @@ pub fn read_document<'a>(name: &str, row: &'a [u8]) -> Option<Borrowed<'a>> {
     if !has_value {
         reader.end()?;
     }
-    (checksum(name, version, value) == sum).then_some(Borrowed { version, value, sum })
+    let is_whole = check == Check::PageOnly || checksum(name, version, value) == sum;
+    is_whole.then_some(Borrowed { version, value, sum })
 }
 
 /// The row of a shard: `incarnation | max counter | documents | damaged | digest | has config | config | checksum`.

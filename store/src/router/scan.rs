@@ -153,7 +153,13 @@ impl Router {
 }
 
 /// What several copies have in the same range, as one page of at most `limit` documents.
-fn merge(pages: impl Iterator<Item = (Vec<Shipped>, bool)>, limit: usize) -> ScanPage {
+fn merge(mut pages: impl ExactSizeIterator<Item = (Vec<Shipped>, bool)>, limit: usize) -> ScanPage {
+    if pages.len() == 1 {
+        let (documents, more) = pages.next().expect("counted");
+        let next = documents.last().filter(|_| more).map(|last| behind(&last.key));
+        let held = documents.into_iter().filter_map(|it| it.value.map(|value| (it.key, it.version, value)));
+        return cut(ScanPage { documents: held.collect(), next }, limit);
+    }
     let mut merged: BTreeMap<Key, (Version, Option<Value>)> = BTreeMap::new();
     let mut end: Option<Key> = None;
     for (documents, more) in pages {

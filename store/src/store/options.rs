@@ -25,7 +25,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { shards: None, cache_bytes: 64 << 20, memory_documents: 64 << 10, memory_bytes: 16 << 20 }
+        Options { shards: None, cache_bytes: 64 << 20, memory_documents: 128 << 10, memory_bytes: 32 << 20 }
     }
 }
 
@@ -46,7 +46,7 @@ impl Options {
 
     /// How much is written before it is moved from memory (and log) to the page file, whichever comes first: documents
     /// and bytes of keys and bodies. More makes writes faster; the log, and with it the time to open after a crash,
-    /// grows in proportion. Default: 65,536 documents, 16 MiB.
+    /// grows in proportion. Default: 131,072 documents, 32 MiB.
     pub fn memory(mut self, documents: usize, bytes: usize) -> Options {
         (self.memory_documents, self.memory_bytes) = (documents, bytes);
         self
