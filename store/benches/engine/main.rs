@@ -8,10 +8,13 @@
 //! - `MIROIR_BENCH_DOCUMENTS` (1000000), `MIROIR_BENCH_PUTS` (5000), `MIROIR_BENCH_CACHE_MIB` (1024)
 //! - `MIROIR_BENCH_DIR`: where the files go; default: the build's directory for temporary files
 //! - `MIROIR_BENCH_ONLY`: one contender by name
+//!
+//! With `-- memory` it measures something else: see [`memory`].
 
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a measurement of the real machine")]
 
 mod contenders;
+mod memory;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -179,6 +182,9 @@ fn main() {
         directory: env::var_os("MIROIR_BENCH_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-engine"), PathBuf::from),
     };
+    if memory::run(&settings.directory) {
+        return;
+    }
     let only = env::var("MIROIR_BENCH_ONLY").ok();
     let mut rows = Vec::new();
     let mut run = |name: &str, measure: fn(&Settings) -> Row| {
