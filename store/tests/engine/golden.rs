@@ -48,7 +48,7 @@ fn open(disk: &TestDisk, flush_writes: usize) -> Result<Engine, EngineError> {
 /// Every document that these disks ever held.
 pub fn history() -> Vec<(Key, Stored)> {
     let document = |n: u64| {
-        let value = (n % 3 > 0).then(|| vec![n as u8 + 1; 20 * n as usize].into());
+        let value = (!n.is_multiple_of(3)).then(|| vec![n as u8 + 1; 20 * n as usize].into());
         (key(n), Stored { version: version(n + 1, 5), value })
     };
     let last = (key(9), Stored { version: version(9, 5), value: Some(vec![9; 700].into()) });

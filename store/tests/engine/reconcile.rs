@@ -167,7 +167,7 @@ fn table(sizes: &[u64]) {
             assert_eq!(digest(0), digest(1));
             let Pair { frames, bytes, shipped_bytes, .. } = pair;
             let found = bytes - shipped_bytes;
-            let each = if k == 0 { 0 } else { found / k };
+            let each = found.checked_div(k).unwrap_or(0);
             println!("| {n} | {k} | {frames} | {found} | {each} | {bytes} |");
             // Two digests of 256 sums, and what does not depend on how many documents there are.
             assert!(found <= 8_000 + k * 2_400, "n = {n}, k = {k}: {found} bytes");
