@@ -9,7 +9,7 @@ use std::{env, fs};
 
 use miroir_store::store::{Batch, Ids, Store};
 
-use crate::{id, number};
+use super::{id, number};
 
 const DOCUMENTS: u64 = 1_100_000;
 const BODY_BYTES: usize = 1_000;
