@@ -10,7 +10,7 @@ use miroir_sim::oracle::progress::{Access, Progress};
 use miroir_sim::{ProcessId, World, sometimes};
 use miroir_store::config::{Form, ShardConfig};
 use miroir_store::env::{Copy, Event, Nanos, Probe};
-use miroir_store::id::{Epoch, Key, MigrationId, NodeId, ShardId, Version};
+use miroir_store::id::{DiskId, Epoch, Key, MigrationId, NodeId, ShardId, Version};
 use miroir_store::migration::Stage;
 use miroir_store::router::Request;
 use miroir_store::wire::{Message, Op, Purpose, decode};
@@ -63,6 +63,10 @@ pub struct Books {
     pub repaired_documents: u64,
     copied: BTreeMap<(NodeId, ShardId), Vec<Paged>>,
     missed: BTreeMap<(NodeId, Key), (Version, Nanos)>,
+    /// Tombstones that nodes removed because every replica held them, counted per node.
+    pub forgotten_tombstones: u64,
+    /// The disk that each node runs on.
+    disks: BTreeMap<NodeId, DiskId>,
     /// What nodes held durably and did not find on their disks any more.
     pub vanished: Vec<(Nanos, Vanished)>,
 }
@@ -224,9 +228,7 @@ impl Audit {
     /// Whether everything the coordinator has committed is installed, with nobody left to drop a copy.
     pub fn is_settled(&self) -> bool {
         let configs: Vec<ShardConfig> = self.books().configs.values().cloned().collect();
-        let at_rest =
-            |config: &ShardConfig| config.form == Form::Stable && config.old.is_empty() && config.leaving.is_empty();
-        configs.iter().all(at_rest) && self.is_installed_everywhere(&configs)
+        configs.iter().all(ShardConfig::is_at_rest) && self.is_installed_everywhere(&configs)
     }
 
     /// Whether each shard has seen a whole anti-entropy pass that began after `since` and found nothing to ship.
@@ -259,13 +261,31 @@ impl Audit {
         }
     }
 
+    /// Tells the auditor which members of a shard answer nobody: their disk is not the one the configuration names, or
+    /// they are being readmitted.
+    fn silence(&self, at: Nanos, books: &Books, shard: ShardId) {
+        let Some(config) = books.configs.get(&shard) else { return };
+        let silent = self.0.directory.nodes().filter(|(node, _)| {
+            let named = config.replica(*node).map(|replica| replica.disk);
+            let replaced = named.is_some() && books.disks.get(node).is_some_and(|disk| Some(*disk) != named);
+            replaced || config.is_recovering(*node)
+        });
+        self.0.auditor.silence(at, shard.0, silent.map(|(_, process)| process).collect());
+    }
+
     fn notice(&self, at: Nanos, event: Event) {
         let process = |node: NodeId| self.0.directory.process(miroir_store::env::Peer::Node(node)).expect("a node");
         let auditor = &self.0.auditor;
         let mut books = self.books();
         let books = &mut *books;
         match event {
-            Event::Opened { node, copies } => {
+            Event::Opened { node, disk, copies } => {
+                if books.disks.insert(node, disk).is_some_and(|known| known != disk) {
+                    for shard in 0..self.0.shard_count {
+                        auditor.dropped(at, process(node), shard, "its disk was lost");
+                    }
+                    books.installed.retain(|(_, of), _| *of != node);
+                }
                 let mut found = BTreeMap::new();
                 for Copy { shard, installed, documents } in copies {
                     books.installed.extend(installed.map(|epoch| ((shard, node), epoch)));
@@ -276,6 +296,7 @@ impl Audit {
                     let entries = found.remove(&shard).unwrap_or_default();
                     let vanished = auditor.reset(at, process(node), shard, entries);
                     books.vanished.extend(vanished.into_iter().map(|vanished| (at, vanished)));
+                    self.silence(at, books, ShardId(shard));
                 }
             }
             Event::Applied { node, shard, key, version } => {
@@ -302,7 +323,9 @@ impl Audit {
                     config.groups().map(|group| group.iter().map(|replica| process(replica.node)).collect()).collect();
                 auditor.config(at, config.shard.0, &config.to_string(), groups);
                 books.config_log.push((at, config.clone()));
-                books.configs.insert(config.shard, config);
+                let shard = config.shard;
+                books.configs.insert(shard, config);
+                self.silence(at, books, shard);
             }
             Event::Staged { migration, shard, stage, reason } => {
                 let journey = books.journeys.entry(migration).or_default();
@@ -319,9 +342,15 @@ impl Audit {
                     Purpose::Copy => "a page",
                     Purpose::Delta => "the delta pass",
                     Purpose::AntiEntropy => "anti-entropy",
+                    Purpose::Readmission => "readmission",
                 };
                 auditor.applied(at, process(node), shard.0, auditor.intern(key.id()), pair(version), How::Shipped(how));
                 books.repaired(node, shard, &key, version, purpose);
+            }
+            Event::Forgotten { node, shard, key, version } => {
+                let doc = auditor.intern(key.id());
+                auditor.forgot(at, process(node), shard.0, doc, pair(version));
+                books.forgotten_tombstones += 1;
             }
             Event::Reconciled { shard, purpose, shipped } => {
                 if purpose == Purpose::AntiEntropy {
@@ -367,7 +396,7 @@ impl Books {
     fn repaired(&mut self, node: NodeId, shard: ShardId, key: &Key, version: Version, purpose: Purpose) {
         match purpose {
             Purpose::Copy => self.copied_documents += 1,
-            Purpose::AntiEntropy => self.repaired_documents += 1,
+            Purpose::AntiEntropy | Purpose::Readmission => self.repaired_documents += 1,
             Purpose::Delta => {
                 self.delta_shipped += 1;
                 let missed = self.missed.get(&(node, key.clone())).filter(|(missed, _)| *missed == version);

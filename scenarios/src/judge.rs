@@ -67,6 +67,14 @@ pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> S
     let totals = it.history.totals();
     let history = it.history.take();
     judge_durability(scenario, &windows, &books, &mut findings);
+    for risen in it.audit.auditor().risen().iter().take(SHOWN) {
+        let name = it.world.trace().names().name(risen.process);
+        let text = format!(
+            "{} came back from the dead on {name}: version {} after the deletion {} was forgotten everywhere",
+            risen.doc, risen.version.0, risen.forgotten.0
+        );
+        findings.push(violation("durable", text).of_kind("a document came back from the dead"));
+    }
     let lost = windows.iter().map(|window| (window.doc.as_str(), window.opened_at, window.closed_at));
     let documents_searched = judge_history(&history, lost, &mut findings);
     judge_copies(scenario, it, &books, &mut findings);
@@ -228,8 +236,18 @@ fn copy(process: ProcessId, engine: &Engine, shard: ShardId) -> Result<Option<Co
     if documents == 0 {
         return Ok(None);
     }
-    let entries = engine.documents(shard).map_err(|error| error.to_string())?;
-    let entries = entries.into_iter().map(|(key, version)| (key.id().to_owned(), version.to_string())).collect();
+    let mut entries = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = engine.page(shard, after.as_ref(), 1_000, usize::MAX).map_err(|error| error.to_string())?;
+        // A tombstone and nothing say the same: replicas forget deletions one after another.
+        let live = page.documents.iter().filter(|(_, stored)| stored.value.is_some());
+        entries.extend(live.map(|(key, stored)| (key.id().to_owned(), stored.version.to_string())));
+        after = page.documents.last().map(|(key, _)| key.clone());
+        if !page.more {
+            break;
+        }
+    }
     let sum = |digest: &miroir_store::engine::Digest| {
         digest.0.iter().fold(0u128, |sum, bucket| sum.wrapping_mul(31).wrapping_add(u128::from(*bucket)))
     };

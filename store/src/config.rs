@@ -129,6 +129,11 @@ impl ShardConfig {
         self.recovering.iter().any(|replica| replica.node == node)
     }
 
+    /// Nobody is on the way in or out, and no gate is unmet.
+    pub fn is_at_rest(&self) -> bool {
+        self.form == Form::Stable && self.old.is_empty() && self.leaving.is_empty() && self.recovering.is_empty()
+    }
+
     /// Whether the cleanup gate of a skipped delta pass is still unmet.
     pub fn gate_unmet(&self) -> bool {
         self.form == Form::Stable && !self.old.is_empty()
@@ -162,6 +167,9 @@ impl fmt::Display for ShardConfig {
         }
         if !self.leaving.is_empty() {
             write!(f, " leaving({})", names(&self.leaving))?;
+        }
+        if !self.recovering.is_empty() {
+            write!(f, " recovering({})", names(&self.recovering))?;
         }
         write!(f, " epoch {}", self.epoch)
     }

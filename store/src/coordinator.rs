@@ -9,23 +9,26 @@
 //! Documents never pass through it: it asks nodes to ship them to each other.
 
 mod cleanup;
+mod collection;
 mod commands;
 pub mod gate;
 mod jobs;
+mod readmission;
+mod rebuild;
 pub mod records;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Replica, ShardConfig};
+use crate::config::ShardConfig;
 use crate::engine::Options as EngineOptions;
 use crate::env::{Env, Event, Nanos, Peer, millis};
-use crate::id::{DiskId, Epoch, MigrationId, NodeId, Session, ShardId};
+use crate::id::{DiskId, Epoch, MigrationId, NodeId, ShardId};
 use crate::migration::{self, Decision, MigrationRecord, Progress, Reason, Stage, View};
-use crate::placement::place;
 use crate::reconcile;
-use crate::wire::{Message, decode, encode};
+use crate::wire::{CopyState, Message, decode, encode};
 
 use cleanup::Cleanup;
+use collection::Collection;
 use gate::{AntiEntropy, Verdict};
 use jobs::Job;
 use records::{ClusterRecord, EngineRecords, Record, RecordKey, Records, RecordsError, Revision};
@@ -49,6 +52,12 @@ pub struct Options {
     pub reconcile: reconcile::Timing,
     /// What a node has not confirmed is told again this often.
     pub resend: Nanos,
+    /// How often a node is asked for its disk and what it has installed.
+    pub ping: Nanos,
+    /// Between two attempts to forget a shard's tombstones; `None`: they are kept for ever.
+    pub collect_every: Option<Nanos>,
+    /// Anti-entropy passes under way at once.
+    pub anti_entropy_passes: usize,
     pub engine: EngineOptions,
     /// What only a simulator may switch off, to measure what it prevents.
     #[cfg(madsim)]
@@ -62,6 +71,9 @@ impl Default for Options {
             migration: migration::Timing::default(),
             reconcile: reconcile::Timing::default(),
             resend: millis(20),
+            ping: millis(100),
+            collect_every: Some(millis(2_000)),
+            anti_entropy_passes: 2,
             engine: EngineOptions::default(),
             #[cfg(madsim)]
             overrides: Overrides::default(),
@@ -96,14 +108,24 @@ pub struct Coordinator {
     migrations: BTreeMap<MigrationId, Revised<MigrationRecord>>,
     disks: BTreeMap<NodeId, DiskId>,
     installed: BTreeMap<(ShardId, NodeId), Epoch>,
+    /// Copies in which rot was found.
+    damaged: BTreeSet<(ShardId, NodeId)>,
     told_at: BTreeMap<(ShardId, NodeId), Nanos>,
-    pinged_at: Nanos,
+    pinged_at: BTreeMap<NodeId, Nanos>,
     progress: BTreeMap<MigrationId, Progress>,
     jobs: BTreeMap<u64, Job>,
     next_job: u64,
+    /// Names the pages that this start of the coordinator asks for.
+    page_job: u64,
     next_page: u64,
     anti_entropy_at: BTreeMap<ShardId, Nanos>,
     cleanups: BTreeMap<ShardId, Cleanup>,
+    collections: BTreeMap<ShardId, Collection>,
+    collect_at: BTreeMap<ShardId, Nanos>,
+    /// What nodes have installed, while there are no records.
+    rebuilding: BTreeMap<NodeId, Vec<ShardConfig>>,
+    asked_configs_at: Option<Nanos>,
+    warned: BTreeSet<String>,
     sends: Vec<(Peer, Message)>,
 }
 
@@ -145,7 +167,8 @@ impl Coordinator {
     pub fn open(env: Env, options: Options, records: Box<dyn Records>) -> Result<Coordinator, RecordsError> {
         let now = env.clock.now();
         let mut coordinator = Coordinator {
-            // Requests of an earlier start of the coordinator are not answered to this one.
+            // Answers to an earlier start of the coordinator are not taken for answers to this one.
+            page_job: (env.dice.bits() >> 64) as u64,
             next_job: (env.dice.bits() >> 64) as u64,
             env,
             options,
@@ -155,13 +178,19 @@ impl Coordinator {
             migrations: BTreeMap::new(),
             disks: BTreeMap::new(),
             installed: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             told_at: BTreeMap::new(),
-            pinged_at: 0,
+            pinged_at: BTreeMap::new(),
             progress: BTreeMap::new(),
             jobs: BTreeMap::new(),
             next_page: 0,
             anti_entropy_at: BTreeMap::new(),
             cleanups: BTreeMap::new(),
+            collections: BTreeMap::new(),
+            collect_at: BTreeMap::new(),
+            rebuilding: BTreeMap::new(),
+            asked_configs_at: None,
+            warned: BTreeSet::new(),
             sends: Vec::new(),
         };
         for (record, revision) in coordinator.records.read()? {
@@ -174,14 +203,8 @@ impl Coordinator {
     /// Takes one message in.
     pub fn receive(&mut self, now: Nanos, from: Peer, message: Message) -> Result<(), RecordsError> {
         match message {
-            Message::Pong { node, disk } => {
-                self.disks.insert(node, disk);
-            }
-            Message::Installed { node, disk, shard, epoch } => {
-                self.disks.insert(node, disk);
-                let known = self.installed.entry((shard, node)).or_default();
-                *known = epoch.max(*known);
-            }
+            Message::Pong { node, disk, copies } => self.heard(node, disk, &copies),
+            Message::Installed { node, disk, copy } => self.heard(node, disk, &[copy]),
             Message::Fetch { shard } => {
                 if let Some(config) = self.configs.get(&shard) {
                     let config = config.value.clone();
@@ -201,6 +224,11 @@ impl Coordinator {
                 }
             }
             Message::Dropped { node, shard, epoch } => self.dropped(now, node, shard, epoch),
+            Message::Configs { configs } if self.cluster.is_none() => self.configs_heard(from, configs),
+            Message::TombstoneList { request, node, entries, .. } => {
+                self.tombstones_seen(now, request, node, entries)?;
+            }
+            Message::Forgot { request, node, .. } => self.forgot(request, node),
             Message::Command { n, command } => {
                 let reply = self.command(now, command)?;
                 self.send(from, Message::Reply { n, reply });
@@ -223,6 +251,8 @@ impl Coordinator {
             while self.advance(now, id)? {}
         }
         self.clean_up(now)?;
+        self.readmit(now)?;
+        self.collect(now)?;
         self.schedule_anti_entropy(now);
         self.run_jobs(now)?;
         self.tell_configs(now);
@@ -243,6 +273,25 @@ impl Coordinator {
         std::mem::take(&mut self.sends)
     }
 
+    /// A node says which disk it has and what it has installed. A disk that is not the one known so far is an empty
+    /// one: everything else that was known about that node is void.
+    fn heard(&mut self, node: NodeId, disk: DiskId, copies: &[CopyState]) {
+        if self.disks.insert(node, disk).is_some_and(|known| known != disk) {
+            self.installed.retain(|(_, of), _| *of != node);
+            self.told_at.retain(|(_, of), _| *of != node);
+            self.damaged.retain(|(_, of)| *of != node);
+        }
+        for copy in copies {
+            let known = self.installed.entry((copy.shard, node)).or_default();
+            *known = copy.epoch.max(*known);
+            if copy.damaged {
+                self.damaged.insert((copy.shard, node));
+            } else {
+                self.damaged.remove(&(copy.shard, node));
+            }
+        }
+    }
+
     fn send(&mut self, to: Peer, message: Message) {
         self.sends.push((to, message));
     }
@@ -255,48 +304,17 @@ impl Coordinator {
         }
     }
 
-    /// Learns the disks of nodes that are not known yet.
+    /// Asks every node, again and again, which disk it has and what it holds: nodes that are not known yet often, the
+    /// others now and then.
     fn ping(&mut self, now: Nanos) {
-        if now < self.pinged_at + self.options.resend && self.pinged_at > 0 {
-            return;
-        }
-        self.pinged_at = now;
         for node in self.node_ids() {
-            if !self.disks.contains_key(&node) {
+            let every = if self.disks.contains_key(&node) { self.options.ping } else { self.options.resend };
+            let due = self.pinged_at.get(&node).is_none_or(|at| now >= at + every);
+            if due {
+                self.pinged_at.insert(node, now);
                 self.send(Peer::Node(node), Message::Ping);
             }
         }
-    }
-
-    /// Creates the cluster once every node has said which disk it has.
-    fn create(&mut self, now: Nanos) -> Result<(), RecordsError> {
-        let Some(create) = self.options.create.clone() else {
-            return Ok(());
-        };
-        if create.nodes.keys().any(|node| !self.disks.contains_key(node)) {
-            return Ok(());
-        }
-        let nodes: Vec<NodeId> = create.nodes.keys().copied().collect();
-        let mut puts = vec![Record::Cluster(ClusterRecord {
-            cluster_id: self.env.dice.bits(),
-            shard_count: create.shard_count,
-            replication: create.replication,
-            nodes: create.nodes.clone(),
-            collections: Vec::new(),
-            anti_entropy: create.anti_entropy.clone(),
-        })];
-        for shard in (0..create.shard_count).map(ShardId) {
-            let placed = match create.placement.get(shard.0 as usize) {
-                Some(placed) => placed.clone(),
-                None => place(shard, &nodes, create.replication as usize),
-            };
-            let replicas = placed
-                .into_iter()
-                .map(|node| Replica { node, session: Session(Epoch::FIRST), disk: self.disks[&node] })
-                .collect();
-            puts.push(Record::Shard(ShardConfig::initial(shard, create.shard_count, replicas)));
-        }
-        self.commit(now, &[], puts)
     }
 
     /// Takes the next step of a migration; `true` if something was committed.
@@ -382,6 +400,13 @@ impl Coordinator {
         ShardConfig { old, ..config }
     }
 
+    /// The same text is told once per start of the coordinator.
+    fn warn_once(&mut self, text: String) {
+        if self.warned.insert(text.clone()) {
+            self.warn(text);
+        }
+    }
+
     fn warn(&self, text: String) {
         self.env.probe.on(Event::Warned { text });
     }
@@ -431,6 +456,7 @@ impl Coordinator {
                 self.jobs.retain(|_, job| job.reconcile.spec().shard != shard);
                 self.told_at.retain(|(told, _), _| *told != shard);
                 self.cleanups.remove(&shard);
+                self.collections.remove(&shard);
                 self.configs.insert(shard, Revised { value, revision });
             }
             Record::Migration(value) => {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ShardConfig;
-use crate::id::{Epoch, Key, MigrationId, NodeId, ShardId, Version};
+use crate::id::{DiskId, Epoch, Key, MigrationId, NodeId, ShardId, Version};
 use crate::migration::Stage;
 use crate::wire::Purpose;
 
@@ -104,7 +104,7 @@ pub trait Net: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A node opened its disk; `copies` is what it found there.
-    Opened { node: NodeId, copies: Vec<Copy> },
+    Opened { node: NodeId, disk: DiskId, copies: Vec<Copy> },
     /// A node turned a client's writes away: they were made under `epoch`, and it has installed another.
     Fenced { node: NodeId, shard: ShardId, epoch: Epoch, installed: Epoch, writes: Vec<(Key, Version)> },
     /// A client's write is durable on a node.
@@ -113,6 +113,8 @@ pub enum Event {
     Installed { node: NodeId, config: ShardConfig, wiped: bool },
     /// A node dropped its copy.
     Dropped { node: NodeId, shard: ShardId },
+    /// A node removed a tombstone that every replica held, and that no older write can undo any more.
+    Forgotten { node: NodeId, shard: ShardId, key: Key, version: Version },
     /// The coordinator committed a shard's configuration, or found it in its records when it started.
     Committed { config: ShardConfig },
     /// The coordinator committed a migration's stage, or found it in its records when it started.

@@ -18,7 +18,9 @@ use crate::id::{DiskId, Epoch, MigrationId, NodeId, ShardId};
 use crate::reconcile::Report;
 
 pub use copy::Copy;
-pub use transition::{abort, activate, close_gate, forget_leavers, join, open};
+pub use transition::{
+    abort, activate, begin_readmission, close_gate, end_readmission, forget_leavers, join, open, raise_barrier, restore,
+};
 
 /// `Planned -> DualWrite -> Drain -> DeltaPass -> Activate -> Cleanup -> Done`, or `Aborted` before `Activate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,6 +77,8 @@ pub struct MigrationRecord {
     pub shard: ShardId,
     /// The nodes that shall hold the shard.
     pub target: Vec<NodeId>,
+    /// The nodes that held it when the migration was planned.
+    pub from: Vec<NodeId>,
     pub cutover: Cutover,
     pub stage: Stage,
     /// 0: planned and not started.
@@ -114,6 +118,8 @@ pub struct Timing {
     pub page_interval: Nanos,
     /// A page that is not confirmed is asked for again this often.
     pub page_resend: Nanos,
+    /// Pages under way at once, over all migrations.
+    pub pages_under_way: usize,
     /// How long stragglers among the joining nodes are waited for once a majority of the new set has the copy.
     pub copy_grace: Nanos,
     pub copy_timeout: Nanos,
@@ -132,6 +138,7 @@ impl Default for Timing {
             page_documents: 64,
             page_interval: 0,
             page_resend: millis(40),
+            pages_under_way: 4,
             copy_grace: millis(300),
             copy_timeout: millis(5_000),
             drain_timeout: millis(800),

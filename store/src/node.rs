@@ -15,7 +15,7 @@ use crate::env::{Copy, Env, Event, Nanos, Peer, millis};
 use crate::error::EngineError;
 use crate::id::{Epoch, Key, NodeId, ShardId, Value, Version};
 use crate::wire::{
-    Answer, Message, NameRange, Op, PageEnd, Purpose, RequestId, Selection, Shipped, Token, decode, encode,
+    Answer, CopyState, Message, NameRange, Op, PageEnd, Purpose, RequestId, Selection, Shipped, Token, decode, encode,
 };
 
 /// A node that fell behind asks the coordinator for a configuration at most this often per shard.
@@ -90,7 +90,7 @@ impl Node {
             let documents = if env.probe.wants_documents() { engine.documents(shard)? } else { Vec::new() };
             copies.push(Copy { shard, installed, documents });
         }
-        env.probe.on(Event::Opened { node: id, copies });
+        env.probe.on(Event::Opened { node: id, disk: engine.disk_id(), copies });
         Ok(Node {
             id,
             engine,
@@ -126,7 +126,8 @@ impl Node {
                 Ok(())
             }
             Message::Ping => {
-                let pong = Message::Pong { node: self.id, disk: self.engine.disk_id() };
+                let copies = self.engine.shards().map(|(shard, _)| self.copy_state(shard)).collect();
+                let pong = Message::Pong { node: self.id, disk: self.engine.disk_id(), copies };
                 self.answer(from, pong);
                 Ok(())
             }
@@ -168,6 +169,13 @@ impl Node {
             ship @ Message::Ship { .. } => self.ship(now, from, ship),
             repair @ Message::Repair { .. } => self.repair(repair),
             Message::Drop { shard, epoch } => self.drop_copy(now, from, shard, epoch),
+            Message::Tombstones { request, shard, epoch, after, limit } => {
+                if self.serves(now, from, request, shard, epoch) {
+                    let (entries, more) = self.tombstones(shard, after, limit as usize)?;
+                    self.answer(from, Message::TombstoneList { request, node: self.id, entries, more });
+                }
+                Ok(())
+            }
             // Answers, and what only other roles receive: a stray frame.
             _ => Ok(()),
         }
@@ -203,8 +211,7 @@ impl Node {
                 }
                 Effect::Installed { config, wiped } => Event::Installed { node, config, wiped },
                 Effect::Dropped { shard } => Event::Dropped { node, shard },
-                // What everyone holds and nobody can miss is no event.
-                Effect::Forgotten { .. } => continue,
+                Effect::Forgotten { shard, key, version } => Event::Forgotten { node, shard, key, version },
             });
         }
         self.repaired.clear();
@@ -252,6 +259,11 @@ impl Node {
         self.engine.shard(shard).and_then(|state| state.config.as_ref())
     }
 
+    fn copy_state(&self, shard: ShardId) -> CopyState {
+        let damaged = self.engine.shard(shard).is_some_and(|state| state.damaged);
+        CopyState { shard, epoch: self.epoch(shard), damaged }
+    }
+
     fn epoch(&self, shard: ShardId) -> Epoch {
         self.config(shard).map_or(Epoch::ZERO, |config| config.epoch)
     }
@@ -265,8 +277,10 @@ impl Node {
         let Some(config) = &state.config else {
             return false;
         };
-        let named = config.replica(self.id).is_some_and(|replica| replica.disk == self.engine.disk_id());
-        named && !state.damaged && !config.is_recovering(self.id)
+        let disk = self.engine.disk_id();
+        let named = config.replica(self.id).is_some_and(|replica| replica.disk == disk || mutant!("M31"));
+        let sound = !state.damaged || mutant!("M53");
+        named && sound && (!config.is_recovering(self.id) || mutant!("M55"))
     }
 
     fn fetch(&mut self, now: Nanos, shard: ShardId) {
@@ -420,9 +434,8 @@ impl Node {
             let wipe = named.is_some() && named != held;
             self.engine.install(config, wipe)?;
         }
-        let installed =
-            Message::Installed { node: self.id, disk: self.engine.disk_id(), shard, epoch: self.epoch(shard) };
-        self.answer(from, installed);
+        let copy = self.copy_state(shard);
+        self.answer(from, Message::Installed { node: self.id, disk: self.engine.disk_id(), copy });
         Ok(())
     }
 
@@ -441,6 +454,31 @@ impl Node {
         };
         self.answer(from, Message::Unserved { request, node: self.id, why });
         false
+    }
+
+    /// Up to `limit` tombstones of a copy, in key order.
+    fn tombstones(
+        &self,
+        shard: ShardId,
+        mut after: Option<Key>,
+        limit: usize,
+    ) -> Result<(Vec<(Key, Version)>, bool), EngineError> {
+        let mut found = Vec::new();
+        loop {
+            let page = self.engine.page(shard, after.as_ref(), 1_024, PAGE_BYTES)?;
+            for (key, stored) in &page.documents {
+                if stored.value.is_none() {
+                    if found.len() == limit {
+                        return Ok((found, true));
+                    }
+                    found.push((key.clone(), stored.version));
+                }
+            }
+            after = page.documents.last().map(|(key, _)| key.clone());
+            if !page.more {
+                return Ok((found, false));
+            }
+        }
     }
 
     fn ship(&mut self, now: Nanos, from: Peer, ship: Message) -> Result<(), EngineError> {
@@ -486,7 +524,7 @@ impl Node {
         let disk = self.engine.disk_id();
         let refusal = match self.config(shard) {
             None => Some("no configuration"),
-            Some(config) if epoch < config.gc_barrier => Some("read below the tombstone barrier"),
+            Some(config) if epoch < config.gc_barrier && !mutant!("M43") => Some("read below the tombstone barrier"),
             Some(config) if !config.is_member(self.id) => Some("not a member"),
             Some(config) => match config.replica(self.id) {
                 Some(replica) if replica.session != session => Some("another session"),

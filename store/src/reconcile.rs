@@ -38,12 +38,25 @@ pub struct Spec {
     /// The epoch at which every read is made.
     pub epoch: Epoch,
     pub purpose: Purpose,
-    /// A majority of *each* group is read.
-    pub sources: Vec<Vec<Replica>>,
+    /// Enough of *each* of these is read.
+    pub sources: Vec<Source>,
     /// What was read is made present on all of these that can be reached, a majority at least.
     pub targets: Vec<Replica>,
     /// Carry only `max_counter`: what remains of a delta pass that is skipped.
     pub counters_only: bool,
+}
+
+/// Replicas of which so many are read.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub replicas: Vec<Replica>,
+    pub needed: usize,
+}
+
+impl Source {
+    pub fn majority_of(group: &[Replica]) -> Source {
+        Source { replicas: group.to_vec(), needed: majority(group.len()) }
+    }
 }
 
 /// When to ask again, to go on without stragglers, and to start over.
@@ -269,7 +282,13 @@ impl Reconcile {
 
     /// Sources and targets, each once.
     fn everyone(&self) -> BTreeSet<NodeId> {
-        self.spec.sources.iter().flatten().chain(&self.spec.targets).map(|replica| replica.node).collect()
+        self.spec
+            .sources
+            .iter()
+            .flat_map(|source| &source.replicas)
+            .chain(&self.spec.targets)
+            .map(|replica| replica.node)
+            .collect()
     }
 
     fn ask(&mut self, now: Nanos, to: NodeId, target: Option<NodeId>, message: impl FnOnce(RequestId) -> Message) {
@@ -328,9 +347,9 @@ impl Reconcile {
     /// Whether a majority of each source group and of the targets has answered with digests.
     fn has_quorums(&self) -> bool {
         let answered = |group: &[Replica]| group.iter().filter(|r| self.digests.contains_key(&r.node)).count();
-        let sources = self.spec.sources.iter().all(|group| {
-            let needed = if self.reads_one_replica() { 1 } else { majority(group.len()) };
-            answered(group) >= needed
+        let sources = self.spec.sources.iter().all(|source| {
+            let needed = if self.reads_one_replica() { 1 } else { source.needed };
+            answered(&source.replicas) >= needed
         });
         sources && answered(&self.spec.targets) >= majority(self.spec.targets.len())
     }
@@ -340,7 +359,7 @@ impl Reconcile {
             .spec
             .sources
             .iter()
-            .flatten()
+            .flat_map(|source| &source.replicas)
             .map(|replica| replica.node)
             .filter(|node| self.digests.contains_key(node))
             .collect();

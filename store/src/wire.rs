@@ -64,6 +64,15 @@ pub enum Answer {
     BelowBarrier,
 }
 
+/// What a node has installed of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyState {
+    pub shard: ShardId,
+    pub epoch: Epoch,
+    /// Rot was found; the copy is silent until it is wiped.
+    pub damaged: bool,
+}
+
 /// Why documents are shipped from one copy to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Purpose {
@@ -72,6 +81,8 @@ pub enum Purpose {
     /// The delta pass under `Joint`.
     Delta,
     AntiEntropy,
+    /// To a replica that is being readmitted.
+    Readmission,
 }
 
 /// Which documents a source ships.
@@ -123,6 +134,22 @@ pub enum Command {
     Abort {
         id: MigrationId,
     },
+    /// Plans the way back: the nodes that `id` took the shard from shall have it again. It is started like any other.
+    Reverse {
+        id: MigrationId,
+        new: MigrationId,
+    },
+    /// Plans what rendezvous hashing says these nodes shall hold: a migration for each shard that has to move, with ids
+    /// from `first` on.
+    Rebalance {
+        first: MigrationId,
+        nodes: Vec<NodeId>,
+        cutover: Cutover,
+    },
+    AddNode {
+        node: NodeId,
+        address: String,
+    },
     SetAntiEntropy {
         enabled: bool,
     },
@@ -143,6 +170,10 @@ pub struct MigrationStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     Done,
+    /// These migrations were planned.
+    Planned {
+        ids: Vec<MigrationId>,
+    },
     /// Nothing was changed. `code` is stable (`UnsafeCutover`, `Busy`, ...); `text` says why and what to do.
     Refused {
         code: String,
@@ -191,9 +222,11 @@ pub enum Message {
 
     // The coordinator and nodes.
     Ping,
+    /// Who is there, on which disk, and what it has installed of each shard.
     Pong {
         node: NodeId,
         disk: DiskId,
+        copies: Vec<CopyState>,
     },
     Install {
         config: ShardConfig,
@@ -201,8 +234,7 @@ pub enum Message {
     Installed {
         node: NodeId,
         disk: DiskId,
-        shard: ShardId,
-        epoch: Epoch,
+        copy: CopyState,
     },
     /// A node asks for a shard's configuration.
     Fetch {
@@ -275,6 +307,20 @@ pub enum Message {
         node: NodeId,
         shard: ShardId,
         epoch: Epoch,
+    },
+    /// The next tombstones after this key.
+    Tombstones {
+        request: RequestId,
+        shard: ShardId,
+        epoch: Epoch,
+        after: Option<Key>,
+        limit: u32,
+    },
+    TombstoneList {
+        request: RequestId,
+        node: NodeId,
+        entries: Vec<(Key, Version)>,
+        more: bool,
     },
 
     // Operators and the coordinator.

@@ -12,6 +12,7 @@
 
 mod state;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -119,6 +120,21 @@ pub struct Vanished {
     pub has: Option<Version>,
 }
 
+/// Something older than a forgotten deletion came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Risen {
+    /// Where.
+    pub process: ProcessId,
+    /// In which shard.
+    pub shard: u32,
+    /// Which document.
+    pub doc: Arc<str>,
+    /// What was made durable.
+    pub version: Version,
+    /// The deletion that was forgotten.
+    pub forgotten: Version,
+}
+
 /// The auditor of one run. Clones are the same auditor.
 #[derive(Clone)]
 pub struct Auditor(Arc<Mutex<State>>);
@@ -152,6 +168,23 @@ impl Auditor {
     /// The copy of `shard` at `process` is gone: dropped on purpose, or wiped.
     pub fn dropped(&self, at: Nanos, process: ProcessId, shard: u32, why: &str) {
         lock(&self.0).dropped(at, process, shard, why);
+    }
+
+    /// `process` forgot a deletion that every replica held: from here on the document is absent for good reason, and no window of it opens.
+    /// Anything older that is made durable afterwards has risen from the dead.
+    pub fn forgot(&self, at: Nanos, process: ProcessId, shard: u32, doc: DocId, version: Version) {
+        lock(&self.0).forgot(at, process, shard, doc, version);
+    }
+
+    /// The members of `shard` that answer nobody for now: a lost or damaged disk, a readmission. They count in every majority and mislead no
+    /// reader.
+    pub fn silence(&self, at: Nanos, shard: u32, silent: BTreeSet<ProcessId>) {
+        lock(&self.0).silence(at, shard, silent);
+    }
+
+    /// What came back from the dead.
+    pub fn risen(&self) -> Vec<Risen> {
+        lock(&self.0).risen.clone()
     }
 
     /// The truth about the copy of `shard` at `process`, as read from its disk, for instance after a restart. Returns what it held durably and

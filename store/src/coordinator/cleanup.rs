@@ -31,7 +31,17 @@ impl Coordinator {
             .collect();
         for shard in ready {
             let config = self.configs[&shard].value.clone();
+            // A leaving replica whose disk is gone has nothing left to drop.
+            let replaced =
+                config.leaving.iter().filter(|it| self.disks.get(&it.node).is_some_and(|disk| *disk != it.disk));
+            let replaced: Vec<NodeId> = replaced.map(|replica| replica.node).collect();
             let cleanup = self.cleanups.entry(shard).or_default();
+            for node in replaced {
+                if !cleanup.confirmed.contains(&node) {
+                    cleanup.confirmed.push(node);
+                    cleanup.first_at.get_or_insert(now);
+                }
+            }
             let complete = cleanup.confirmed.len() == config.leaving.len();
             if complete || cleanup.first_at.is_some_and(|first| now >= first + GRACE) {
                 let next = forget_leavers(&config, &cleanup.confirmed);

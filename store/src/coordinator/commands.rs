@@ -7,6 +7,7 @@ use crate::coordinator::records::{ClusterRecord, Record, RecordKey, RecordsError
 use crate::env::Nanos;
 use crate::id::{MigrationId, NodeId, ShardId};
 use crate::migration::{self, MigrationRecord, Reason, Stage};
+use crate::placement::place;
 use crate::wire::{Command, MigrationStatus, Reply};
 
 fn refuse(code: &str, text: impl Into<String>) -> Reply {
@@ -28,6 +29,9 @@ impl Coordinator {
             Command::Pause { id } => self.set_paused(now, id, true),
             Command::Resume { id } => self.set_paused(now, id, false),
             Command::Abort { id } => self.abort(now, id),
+            Command::Reverse { id, new } => self.reverse(now, id, new),
+            Command::Rebalance { first, nodes, cutover } => self.rebalance(now, first, &nodes, cutover),
+            Command::AddNode { node, address } => self.add_node(now, node, address),
             Command::SetAntiEntropy { enabled } => self.set_anti_entropy(now, enabled),
             Command::Status => unreachable!("answered above"),
         }
@@ -69,10 +73,12 @@ impl Coordinator {
         if self.judge(cutover) == Verdict::Refused {
             return Ok(refuse(UNSAFE_CUTOVER, UNSAFE_CUTOVER_TEXT));
         }
+        let from = self.configs[&shard].value.new.iter().map(|replica| replica.node).collect();
         let record = MigrationRecord {
             id,
             shard,
             target,
+            from,
             cutover,
             stage: Stage::Planned,
             attempt: 0,
@@ -80,6 +86,61 @@ impl Coordinator {
             reason: None,
         };
         self.commit(now, &[RecordKey::Cluster], vec![Record::Migration(record)])?;
+        Ok(Reply::Done)
+    }
+
+    /// The way back of a migration that has activated: an ordinary migration in the other direction.
+    fn reverse(&mut self, now: Nanos, id: MigrationId, new: MigrationId) -> Result<Reply, RecordsError> {
+        let Some(record) = self.migrations.get(&id).map(|record| record.value.clone()) else {
+            return Ok(refuse("NoSuchMigration", format!("there is no migration {id}")));
+        };
+        self.plan(now, new, record.shard, record.from, record.cutover)
+    }
+
+    /// Plans a migration for each shard that rendezvous hashing over `nodes` places elsewhere. All are planned or none.
+    fn rebalance(
+        &mut self,
+        now: Nanos,
+        first: MigrationId,
+        nodes: &[NodeId],
+        cutover: Cutover,
+    ) -> Result<Reply, RecordsError> {
+        let replication = self.cluster.as_ref().expect("checked by the caller").value.replication as usize;
+        if nodes.len() < replication {
+            let text = format!("{} nodes cannot hold {replication} copies of a shard", nodes.len());
+            return Ok(refuse("BadTarget", text));
+        }
+        let mut moves = Vec::new();
+        for (shard, config) in &self.configs {
+            let present: Vec<NodeId> = config.value.new.iter().map(|replica| replica.node).collect();
+            let placed = place(*shard, nodes, replication);
+            if placed.iter().any(|node| !present.contains(node)) {
+                moves.push((*shard, placed));
+            }
+        }
+        let cluster = self.cluster.as_ref().expect("checked by the caller").value.clone();
+        for (shard, target) in &moves {
+            if let Some(reply) = self.refuse_target(&cluster, *shard, target) {
+                return Ok(reply);
+            }
+        }
+        let mut ids = Vec::new();
+        for (n, (shard, target)) in moves.into_iter().enumerate() {
+            let id = MigrationId(first.0 + n as u64);
+            match self.plan(now, id, shard, target, cutover)? {
+                Reply::Done => ids.push(id),
+                refused => return Ok(refused),
+            }
+        }
+        Ok(Reply::Planned { ids })
+    }
+
+    fn add_node(&mut self, now: Nanos, node: NodeId, address: String) -> Result<Reply, RecordsError> {
+        let mut cluster = self.cluster.as_ref().expect("checked by the caller").value.clone();
+        if cluster.nodes.get(&node) != Some(&address) {
+            cluster.nodes.insert(node, address);
+            self.commit(now, &[], vec![Record::Cluster(cluster)])?;
+        }
         Ok(Reply::Done)
     }
 

@@ -6,8 +6,8 @@ use crate::coordinator::Coordinator;
 use crate::coordinator::records::{Record, RecordsError};
 use crate::env::{Event, Nanos, Peer};
 use crate::id::{Epoch, MigrationId, NodeId, ShardId};
-use crate::migration::{Copy, MigrationRecord, close_gate};
-use crate::reconcile::{Reconcile, Spec};
+use crate::migration::{Copy, MigrationRecord, close_gate, end_readmission};
+use crate::reconcile::{Reconcile, Source, Spec};
 use crate::wire::{PageEnd, Purpose, RequestId};
 
 /// Who waits for a job.
@@ -15,6 +15,7 @@ use crate::wire::{PageEnd, Purpose, RequestId};
 pub(super) enum Owner {
     Delta(MigrationId),
     AntiEntropy(ShardId),
+    Readmission(ShardId),
 }
 
 /// A reconcile under way. It belongs to one epoch of its shard and is void after it.
@@ -23,12 +24,9 @@ pub(super) struct Job {
     pub(super) reconcile: Reconcile,
 }
 
-/// The job number of all pages.
-const PAGES: u64 = 0;
-
 impl Coordinator {
     pub(super) fn is_page(&self, job: u64) -> bool {
-        job == PAGES
+        job == self.page_job
     }
 
     /// Asks for the next page of each joining node that has installed the configuration.
@@ -39,9 +37,15 @@ impl Coordinator {
             if installed < config.epoch {
                 continue;
             }
+            let under_way = self.progress.values().flat_map(|progress| progress.copies.values());
+            let under_way = under_way.filter(|copy| copy.is_under_way()).count();
             let progress = self.progress.entry(id).or_default();
             let copy = progress.copies.entry(joiner.node).or_insert_with(|| Copy::new(joiner));
-            let request = RequestId { job: PAGES, n: self.next_page };
+            let request = RequestId { job: self.page_job, n: self.next_page };
+            // Migrations share what copies may take of the network and the disks.
+            if !copy.is_under_way() && under_way >= timing.pages_under_way {
+                continue;
+            }
             if let Some((source, ship)) = copy.ask(now, &timing, config, request) {
                 self.next_page += 1;
                 self.send(Peer::Node(source), ship);
@@ -66,14 +70,14 @@ impl Coordinator {
             shard: config.shard,
             epoch: config.epoch,
             purpose: Purpose::Delta,
-            sources: vec![config.old.clone()],
+            sources: vec![Source::majority_of(&config.old)],
             targets: config.new.clone(),
             counters_only: record.cutover == crate::config::Cutover::Skipped,
         };
         self.start_job(now, Owner::Delta(id), spec);
     }
 
-    fn start_job(&mut self, now: Nanos, owner: Owner, spec: Spec) {
+    pub(super) fn start_job(&mut self, now: Nanos, owner: Owner, spec: Spec) {
         self.next_job = self.next_job.wrapping_add(1).max(1);
         let reconcile = Reconcile::new(now, self.next_job, spec, self.options.reconcile.clone());
         self.jobs.insert(self.next_job, Job { owner, reconcile });
@@ -91,7 +95,8 @@ impl Coordinator {
         for shard in shards {
             let at = *self.anti_entropy_at.entry(shard).or_insert(now + settings.period);
             let running = self.jobs.values().any(|job| job.owner == Owner::AntiEntropy(shard));
-            if now < at || running {
+            let passes = self.jobs.values().filter(|job| matches!(job.owner, Owner::AntiEntropy(_))).count();
+            if now < at || running || passes >= self.options.anti_entropy_passes {
                 continue;
             }
             self.anti_entropy_at.insert(shard, now + settings.period);
@@ -138,6 +143,11 @@ impl Coordinator {
                     if config.gate_unmet() {
                         self.commit(now, &[], vec![Record::Shard(close_gate(&config))])?;
                     }
+                }
+                Owner::Readmission(shard) => {
+                    let config = self.configs[&shard].value.clone();
+                    assert_eq!(config.epoch, job.reconcile.spec().epoch, "a commit voids the shard's jobs");
+                    self.commit(now, &[], vec![Record::Shard(end_readmission(&config))])?;
                 }
             }
         }

@@ -27,6 +27,11 @@ impl Copy {
         self.done
     }
 
+    /// Whether a page was asked for and has not been confirmed.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// When the next page is asked for, or the last one again.
     pub fn deadline(&self, timing: &Timing) -> Nanos {
         let rest = if self.under_way.is_some() { timing.page_resend } else { timing.page_interval };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Cutover, Form, Replica, ShardConfig};
-use crate::id::{DiskId, NodeId, Session};
+use crate::id::{DiskId, Epoch, NodeId, Session};
 
 fn next(config: &ShardConfig) -> ShardConfig {
     ShardConfig { epoch: config.epoch.next(), ..config.clone() }
@@ -79,10 +79,57 @@ pub fn forget_leavers(config: &ShardConfig, dropped: &[NodeId]) -> ShardConfig {
     ShardConfig { leaving, ..next(config) }
 }
 
+/// A replica of a stable shard comes back: in a fresh session on this disk, in every set, without a vote.
+pub fn begin_readmission(config: &ShardConfig, node: NodeId, disk: DiskId) -> ShardConfig {
+    assert!(config.form == Form::Stable && config.recovering.is_empty());
+    let back = Replica { node, session: Session(config.epoch.next()), disk };
+    let renew =
+        |set: &[Replica]| set.iter().map(|replica| if replica.node == node { back } else { *replica }).collect();
+    ShardConfig {
+        old: renew(&config.old),
+        new: renew(&config.new),
+        leaving: renew(&config.leaving),
+        recovering: vec![back],
+        ..next(config)
+    }
+}
+
+/// It has everything that the others have: it votes again.
+pub fn end_readmission(config: &ShardConfig) -> ShardConfig {
+    ShardConfig { recovering: Vec::new(), ..next(config) }
+}
+
+/// No write whose version was chosen, and no page that was read, before this commit is taken any more.
+pub fn raise_barrier(config: &ShardConfig) -> ShardConfig {
+    assert!(config.is_at_rest());
+    ShardConfig { gc_barrier: config.epoch.next(), ..next(config) }
+}
+
+/// Where a shard stands after the coordinator lost its records: the replicas that served go on serving, whoever was on
+/// the way in goes, and nobody drops anything before a clean anti-entropy pass.
+pub fn restore(config: &ShardConfig, generation: u32) -> ShardConfig {
+    let served = match config.form {
+        Form::Stable => config.new.clone(),
+        Form::DualWrite | Form::Joint => config.old.clone(),
+    };
+    let mut leaving = config.leaving.clone();
+    leaving.extend(without(&config.new, &served));
+    let old = if config.gate_unmet() { config.old.clone() } else { served.clone() };
+    ShardConfig {
+        epoch: Epoch { generation, n: 1 },
+        form: Form::Stable,
+        old,
+        new: served,
+        leaving,
+        cutover: Cutover::Skipped,
+        ..config.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Epoch, ShardId};
+    use crate::id::ShardId;
 
     fn replicas(nodes: &[u32]) -> Vec<Replica> {
         let replica = |&n| Replica { node: NodeId(n), session: Session(Epoch::FIRST), disk: DiskId(n.into()) };

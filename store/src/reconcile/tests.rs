@@ -125,7 +125,7 @@ fn delta(old: &[u32], new: &[u32]) -> Spec {
         shard: ShardId(0),
         epoch: EPOCH,
         purpose: Purpose::Delta,
-        sources: vec![old.iter().map(|&n| replica(n)).collect()],
+        sources: vec![Source::majority_of(&old.iter().map(|&n| replica(n)).collect::<Vec<_>>())],
         targets: new.iter().map(|&n| replica(n)).collect(),
         counters_only: false,
     }

@@ -1,9 +1,9 @@
 //! Who holds what, and which windows are open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{DocId, How, Kind, Vanished, Version, Window};
+use super::{DocId, How, Kind, Risen, Vanished, Version, Window};
 use crate::process::ProcessId;
 use crate::time::Nanos;
 use crate::trace::Trace;
@@ -21,6 +21,7 @@ pub(super) struct State {
     open_count: usize,
     pub windows: Vec<Window>,
     pub acked_count: u64,
+    pub risen: Vec<Risen>,
     now: Nanos,
 }
 
@@ -32,6 +33,8 @@ struct Doc {
     acked: Option<Acked>,
     missed: Vec<Miss>,
     open: Option<Open>,
+    /// The newest deletion that was forgotten everywhere: nothing older may ever come back.
+    floor: Option<Version>,
 }
 
 #[derive(Clone, Copy)]
@@ -62,6 +65,8 @@ struct Shard {
     note: Option<Arc<str>>,
     /// Why each process last lost its copy.
     lost_copy: BTreeMap<ProcessId, (Nanos, Arc<str>)>,
+    /// Members that answer nobody: they stay in every denominator and mislead no reader.
+    silent: BTreeSet<ProcessId>,
 }
 
 impl State {
@@ -75,6 +80,7 @@ impl State {
             open_count: 0,
             windows: Vec::new(),
             acked_count: 0,
+            risen: Vec::new(),
             now: 0,
         }
     }
@@ -92,6 +98,7 @@ impl State {
             acked: None,
             missed: Vec::new(),
             open: None,
+            floor: None,
         });
         self.ids.insert(name, id);
         id
@@ -124,6 +131,11 @@ impl State {
     pub fn applied(&mut self, at: Nanos, process: ProcessId, shard: u32, doc: DocId, version: Version, how: How<'_>) {
         self.advance(at);
         let it = self.doc(shard, doc);
+        if let Some(floor) = it.floor.filter(|floor| version < *floor) {
+            let risen = Risen { process, shard, doc: it.name.clone(), version, forgotten: floor };
+            self.risen.push(risen);
+        }
+        let it = self.doc(shard, doc);
         // Whatever it replaces: that an older version replaced a newer one is for the windows to show.
         let mut regressed = false;
         match it.held.iter_mut().find(|(holder, _)| *holder == process) {
@@ -144,6 +156,25 @@ impl State {
                 How::Shipped(by) => (by, Kind::Transient),
             };
             self.evaluate_closing(doc, &format!("{how} is durable on {name}"), closing);
+        }
+    }
+
+    pub fn forgot(&mut self, at: Nanos, process: ProcessId, shard: u32, doc: DocId, version: Version) {
+        self.advance(at);
+        let it = self.doc(shard, doc);
+        it.held.retain(|&(holder, held)| holder != process || held != version);
+        it.floor = it.floor.max(Some(version));
+        if it.acked.is_some_and(|acked| acked.version == version) {
+            it.acked = None;
+        }
+    }
+
+    pub fn silence(&mut self, at: Nanos, shard: u32, silent: BTreeSet<ProcessId>) {
+        self.advance(at);
+        let it = self.shards.entry(shard).or_default();
+        if it.silent != silent {
+            it.silent = silent;
+            self.evaluate_all(shard, "a replica fell silent, or speaks again");
         }
     }
 
@@ -202,7 +233,7 @@ impl State {
         self.advance(at);
         self.acked_count += 1;
         let it = self.doc(shard, doc);
-        if it.acked.is_some_and(|newest| newest.version >= version) {
+        if it.acked.is_some_and(|newest| newest.version >= version) || it.floor >= Some(version) {
             return; // an older write, acknowledged late: whoever reads gets the newer one
         }
         if it.open.is_some() {
@@ -265,7 +296,7 @@ impl State {
         let it = &self.docs[doc.0 as usize];
         let (Some(acked), Some(shard)) = (it.acked, it.shard) else { return };
         let shard = &self.shards[&shard];
-        let exposed = !shard.groups.is_empty() && shard.groups.iter().all(|group| it.is_stale(group, acked.version));
+        let exposed = !shard.groups.is_empty() && shard.groups.iter().all(|group| it.is_stale(group, &shard.silent, acked.version));
         match (exposed, it.open.is_some()) {
             (true, false) => {
                 let cause = self.cause(it, shard, acked);
@@ -305,7 +336,7 @@ impl State {
     /// Why the stale members of the groups do not have the version: for each the first thing that made it miss it.
     fn cause(&self, doc: &Doc, shard: &Shard, acked: Acked) -> String {
         let mut stale: Vec<ProcessId> = shard.groups.iter().flatten().copied().collect();
-        stale.retain(|&process| doc.holds_older(process, acked.version));
+        stale.retain(|process| !shard.silent.contains(process) && doc.holds_older(*process, acked.version));
         stale.sort_unstable();
         stale.dedup();
         let reasons = stale.iter().map(|&process| {
@@ -351,9 +382,10 @@ impl Doc {
         self.held.iter().find(|&&(holder, _)| holder == process).is_none_or(|&(_, held)| held < version)
     }
 
-    /// True if a majority of `group` would answer with something older.
-    fn is_stale(&self, group: &[ProcessId], version: Version) -> bool {
-        let older = group.iter().filter(|&&member| self.holds_older(member, version)).count();
+    /// True if a majority of `group` would answer with something older. Who is silent does not answer.
+    fn is_stale(&self, group: &[ProcessId], silent: &BTreeSet<ProcessId>, version: Version) -> bool {
+        let speaks = |member: &ProcessId| !silent.contains(member);
+        let older = group.iter().filter(|member| speaks(member) && self.holds_older(**member, version)).count();
         older * 2 > group.len()
     }
 }
