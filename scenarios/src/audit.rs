@@ -63,6 +63,11 @@ pub struct Books {
     pub repaired_documents: u64,
     copied: BTreeMap<(NodeId, ShardId), Vec<Paged>>,
     missed: BTreeMap<(NodeId, Key), (Version, Nanos)>,
+    /// Broken promises that no window shows: an installed epoch that falls, a commit that does not follow the last one,
+    /// an acknowledgement that fewer replicas hold than it says.
+    pub wrong: Vec<String>,
+    /// Since when every node has installed the newest configuration of a shard.
+    settled_since: BTreeMap<ShardId, Nanos>,
     /// Tombstones that nodes removed because every replica held them, counted per node.
     pub forgotten_tombstones: u64,
     /// The disk that each node runs on.
@@ -118,12 +123,18 @@ impl Audit {
     }
 
     /// A client's operation has ended; `version` if it succeeded.
-    pub fn returned(&self, at: Nanos, client: u32, request: &Request, version: Option<Version>) {
+    pub fn returned(&self, called: Nanos, at: Nanos, client: u32, request: &Request, version: Option<Version>) {
         let shard = request.key().shard(self.0.shard_count);
         self.0.progress.done(at, shard.0, access(request), version.is_some());
         if let (Some(version), Access::Write) = (version, access(request)) {
             let doc = self.0.auditor.intern(request.key().id());
             self.0.auditor.acked(at, shard.0, doc, pair(version), client);
+            let mut books = self.books();
+            let current = books.settled_since.get(&shard).is_some_and(|since| *since < called);
+            if current && self.0.auditor.is_under_acked(shard.0, doc, pair(version)) {
+                let text = format!("client-{client} was told that {} is safe, and no majority has it", request.key());
+                books.wrong.push(text);
+            }
         }
     }
 
@@ -180,6 +191,11 @@ impl Audit {
         self.books().warnings.iter().map(|(_, text)| text.clone()).collect()
     }
 
+    /// The newest configuration of every shard.
+    pub fn configs(&self) -> Vec<ShardConfig> {
+        self.books().configs.values().cloned().collect()
+    }
+
     /// How many configurations have been committed.
     pub fn commit_count(&self) -> usize {
         self.books().config_log.len()
@@ -204,6 +220,12 @@ impl Audit {
 
     pub fn stage(&self, id: MigrationId) -> Option<Stage> {
         self.books().journeys.get(&id).and_then(|journey| journey.stages.last()).map(|(_, stage)| *stage)
+    }
+
+    /// Whether some migration is done and no other is under way.
+    pub fn has_activated(&self) -> bool {
+        let done = |journey: &Journey| journey.stages.last().is_some_and(|(_, stage)| *stage == Stage::Done);
+        self.books().journeys.values().any(done) && self.migrations_ended()
     }
 
     /// Whether every migration that was started has ended, cleanup included.
@@ -288,7 +310,14 @@ impl Audit {
                 }
                 let mut found = BTreeMap::new();
                 for Copy { shard, installed, documents } in copies {
-                    books.installed.extend(installed.map(|epoch| ((shard, node), epoch)));
+                    let epoch = installed.unwrap_or(Epoch::ZERO);
+                    let known = books.installed.get(&(shard, node)).copied().unwrap_or(Epoch::ZERO);
+                    if epoch < known {
+                        books
+                            .wrong
+                            .push(format!("{node} had installed epoch {known} of {shard} and came back with {epoch}"));
+                    }
+                    books.install(at, &self.0.directory, node, shard, epoch);
                     let entries = documents.into_iter().map(|(key, version)| (auditor.intern(key.id()), pair(version)));
                     found.insert(shard.0, entries.collect::<Vec<_>>());
                 }
@@ -304,7 +333,12 @@ impl Audit {
                 auditor.applied(at, process(node), shard.0, doc, pair(version), How::Write);
             }
             Event::Installed { node, config, wiped } => {
-                books.installed.insert((config.shard, node), config.epoch);
+                if let Some(committed) = books.configs.get(&config.shard)
+                    && (config.epoch > committed.epoch || (config.epoch == committed.epoch && config != *committed))
+                {
+                    books.wrong.push(format!("{node} installed {config}, and committed is {committed}"));
+                }
+                books.install(at, &self.0.directory, node, config.shard, config.epoch);
                 if wiped {
                     auditor.dropped(at, process(node), config.shard.0, "wiped for a new session");
                 }
@@ -322,8 +356,12 @@ impl Audit {
                 let groups: Vec<Vec<ProcessId>> =
                     config.groups().map(|group| group.iter().map(|replica| process(replica.node)).collect()).collect();
                 auditor.config(at, config.shard.0, &config.to_string(), groups);
-                books.config_log.push((at, config.clone()));
                 let shard = config.shard;
+                if let Some(last) = books.configs.get(&shard).filter(|last| last.epoch >= config.epoch) {
+                    books.wrong.push(format!("{config} was committed after {last}"));
+                }
+                books.settled_since.remove(&shard);
+                books.config_log.push((at, config.clone()));
                 books.configs.insert(shard, config);
                 self.silence(at, books, shard);
             }
@@ -393,6 +431,16 @@ impl Probe for Audit {
 }
 
 impl Books {
+    /// A node has installed an epoch durably.
+    fn install(&mut self, at: Nanos, directory: &Directory, node: NodeId, shard: ShardId, epoch: Epoch) {
+        self.installed.insert((shard, node), epoch);
+        let Some(committed) = self.configs.get(&shard).map(|config| config.epoch) else { return };
+        let mut nodes = directory.nodes();
+        if nodes.all(|(node, _)| self.installed.get(&(shard, node)).is_some_and(|epoch| *epoch >= committed)) {
+            self.settled_since.entry(shard).or_insert(at);
+        }
+    }
+
     fn repaired(&mut self, node: NodeId, shard: ShardId, key: &Key, version: Version, purpose: Purpose) {
         match purpose {
             Purpose::Copy => self.copied_documents += 1,

@@ -4,7 +4,7 @@ pub mod kind;
 
 use std::collections::BTreeMap;
 
-use miroir_sim::history::{Op, Operation};
+use miroir_sim::history::{Op, Operation, Outcome};
 use miroir_sim::oracle::converged::{self, Copy};
 use miroir_sim::oracle::durable::{Kind, Window};
 use miroir_sim::oracle::linearizable::{self, Judgement, ModelKind};
@@ -16,6 +16,7 @@ use miroir_store::engine::Engine;
 use miroir_store::env::Peer;
 use miroir_store::id::{NodeId, ShardId};
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::audit::Books;
 use crate::catalog::{Scenario, Windows};
@@ -77,6 +78,10 @@ pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> S
     }
     let lost = windows.iter().map(|window| (window.doc.as_str(), window.opened_at, window.closed_at));
     let documents_searched = judge_history(&history, lost, &mut findings);
+    judge_versions(&history, &mut findings);
+    for wrong in books.wrong.iter().take(SHOWN) {
+        findings.push(violation("promises", wrong.clone()).of_kind("a durable promise was broken"));
+    }
     judge_copies(scenario, it, &books, &mut findings);
     let unavailable = it.audit.progress().unavailable(now);
     Seen { findings, windows, books, history, totals, unavailable, documents_searched }
@@ -181,6 +186,85 @@ pub fn judge_history<'a>(
     (report.keys - report.by_versions) as u64
 }
 
+/// Whether replicas hold the same after anti-entropy has come to rest. Looks at what the auditor knows, as reading would
+/// repair it.
+pub fn judge_holdings(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !scenario.converges || !it.audit.anti_entropy_is_on() {
+        return findings;
+    }
+    let names = it.world.trace().names().clone();
+    for config in it.audit.configs() {
+        let members: Vec<ProcessId> =
+            config.new.iter().filter_map(|replica| it.directory.process(Peer::Node(replica.node))).collect();
+        for (doc, held) in it.audit.auditor().differing(config.shard.0, &members).into_iter().take(SHOWN) {
+            let held = members.iter().zip(held).map(|(member, held)| match held {
+                Some(version) => format!("{} has version {}", names.name(*member), version.0),
+                None => format!("{} has nothing", names.name(*member)),
+            });
+            let text = format!("{}: {doc} differs: {}", config.shard, held.collect::<Vec<_>>().join(", "));
+            findings.push(violation("converged", text).of_kind("replicas differ after anti-entropy came to rest"));
+        }
+    }
+    findings
+}
+
+/// What the versions in the clients' histories must obey, whatever was read when: a write that was called after another
+/// of the same document was acknowledged has the greater version, no two writes share one, and a read returns the value
+/// of the write whose version it names.
+fn judge_versions(history: &[Operation], findings: &mut Vec<Finding>) {
+    let mut documents: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
+    for operation in history.iter().filter(|operation| operation.version.is_some()) {
+        documents.entry(&operation.key).or_default().push(operation);
+    }
+    for (document, operations) in documents {
+        let mut written = BTreeMap::new();
+        for write in operations.iter().filter(|operation| !matches!(operation.op, Op::Read { .. })) {
+            if let Some(other) = written.insert(write.version, *write) {
+                let text = format!("one version for two operations of {document}: {other} and {write}");
+                findings.push(violation("versions", text).of_kind("one version for two operations"));
+                return;
+            }
+        }
+        let acked =
+            |operation: &&&Operation| operation.outcome == Outcome::Ok && !matches!(operation.op, Op::Read { .. });
+        let mut ended: Vec<&Operation> = operations.iter().filter(acked).copied().collect();
+        let mut called = ended.clone();
+        ended.sort_by_key(|operation| operation.ret);
+        called.sort_by_key(|operation| operation.call);
+        let mut ended = ended.into_iter().peekable();
+        let mut greatest: Option<&Operation> = None;
+        for write in called {
+            while let Some(earlier) = ended.next_if(|earlier| earlier.ret < Some(write.call)) {
+                if greatest.is_none_or(|greatest| greatest.version < earlier.version) {
+                    greatest = Some(earlier);
+                }
+            }
+            if let Some(greatest) = greatest.filter(|greatest| greatest.version >= write.version) {
+                let text = format!(
+                    "{document}: {write} was called after {greatest} was acknowledged, and has a smaller version"
+                );
+                findings.push(violation("versions", text).of_kind("a later write has a smaller version"));
+                return;
+            }
+        }
+        for read in operations.iter().filter(|operation| operation.outcome == Outcome::Ok) {
+            let Op::Read { value } = &read.op else { continue };
+            let right = match written.get(&read.version).map(|write| (&write.op, write.call)) {
+                Some((Op::Write { value: written }, call)) => value.as_ref() == Some(written) && Some(call) <= read.ret,
+                Some((_, call)) => value.is_none() && Some(call) <= read.ret,
+                // Never written: nothing can have been read. A deletion that was forgotten leaves no version.
+                None => value.is_none(),
+            };
+            if !right {
+                let text = format!("{document}: {read} names a version that no write gave that value");
+                findings.push(violation("versions", text).of_kind("a read of what was never written"));
+                return;
+            }
+        }
+    }
+}
+
 /// Reads every disk as a restart would, and compares what is there.
 fn judge_copies(scenario: &Scenario, it: &Cluster, books: &Books, findings: &mut Vec<Finding>) {
     let names = it.world.trace().names().clone();
@@ -229,6 +313,9 @@ fn empty(process: ProcessId) -> Copy<String> {
 /// What a disk holds of a shard; `None` if nothing.
 fn copy(process: ProcessId, engine: &Engine, shard: ShardId) -> Result<Option<Copy<String>>, String> {
     let Some(state) = engine.shard(shard) else { return Ok(None) };
+    if state.damaged {
+        return Err("the copy is marked damaged".to_owned());
+    }
     let (digest, documents) = engine.recount(shard).map_err(|error| error.to_string())?;
     if documents != state.documents {
         return Err(format!("{} documents are counted, {documents} are there", state.documents));
@@ -241,8 +328,13 @@ fn copy(process: ProcessId, engine: &Engine, shard: ShardId) -> Result<Option<Co
     loop {
         let page = engine.page(shard, after.as_ref(), 1_000, usize::MAX).map_err(|error| error.to_string())?;
         // A tombstone and nothing say the same: replicas forget deletions one after another.
-        let live = page.documents.iter().filter(|(_, stored)| stored.value.is_some());
-        entries.extend(live.map(|(key, stored)| (key.id().to_owned(), stored.version.to_string())));
+        for (key, stored) in &page.documents {
+            if let Some(value) = &stored.value {
+                let version = stored.version;
+                let text = format!("{}:{:x} {:016x}", version.counter, version.writer.0, xxh3_64(value));
+                entries.insert(key.id().to_owned(), text);
+            }
+        }
         after = page.documents.last().map(|(key, _)| key.clone());
         if !page.more {
             break;

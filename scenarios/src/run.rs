@@ -97,7 +97,15 @@ async fn live(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
         let text = "anti-entropy did not come to rest on a healed cluster without load";
         findings.push(Finding::new(Verdict::Stalled, "progress", text.to_owned()));
     }
+    // Before anybody reads: reads write back what they find, and would repair what the oracles have to see.
+    it.audit.auditor().finish();
+    findings.extend(judge::judge_holdings(scenario, it));
     let unread = it.reader().read_all(u64::from(it.plan.workload.documents)).await;
+    let unwritten = it.reader().write_one_per_shard().await;
+    if let Some(first) = unwritten.first() {
+        let text = format!("{first} cannot be written on a healed cluster");
+        findings.push(Finding::new(Verdict::Stalled, "progress", text));
+    }
     if let Some(first) = unread.first() {
         let text = format!("{} documents cannot be read on a healed cluster, {first} first", unread.len());
         findings.push(Finding::new(Verdict::Stalled, "progress", text).of_kind("documents cannot be read"));

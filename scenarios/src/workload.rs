@@ -13,7 +13,7 @@ use miroir_sim::history::{History, Op, OpId, Outcome as Ended, Version as Hint};
 use miroir_sim::time::{MICROS, MILLIS};
 use miroir_sim::{Draws, Random, Stream, World};
 use miroir_store::env::{Env, Nanos, millis};
-use miroir_store::id::{Key, NodeId, Version};
+use miroir_store::id::{Key, NodeId, ShardId, Version};
 use miroir_store::router::client::Client;
 use miroir_store::router::{OperationId, Outcome, Request, Timing};
 
@@ -77,6 +77,8 @@ pub struct Actor {
     history: History,
     audit: Audit,
     value_bytes: usize,
+    shards: u32,
+    documents: u64,
     next_value: u64,
     under_way: BTreeMap<OperationId, (OpId, Request)>,
 }
@@ -93,6 +95,8 @@ impl Actor {
             history: history.clone(),
             audit: audit.clone(),
             value_bytes: plan.workload.value_bytes as usize,
+            shards: plan.cluster.shards,
+            documents: u64::from(plan.workload.documents),
             next_value: 0,
             under_way: BTreeMap::new(),
         }
@@ -172,6 +176,16 @@ impl Actor {
         unread
     }
 
+    /// Writes one document of each shard; returns those that could not be written.
+    pub async fn write_one_per_shard(&mut self) -> Vec<Key> {
+        let mut puts = Vec::new();
+        for shard in (0..self.shards).map(ShardId) {
+            let mut documents = (0..self.documents).map(document);
+            puts.extend(documents.find(|key| key.shard(self.shards) == shard).map(|key| self.put(key)));
+        }
+        self.run(puts).await
+    }
+
     fn put(&mut self, key: Key) -> Request {
         self.next_value += 1;
         let mut value = format!("c{}-{}", self.number, self.next_value).into_bytes();
@@ -226,12 +240,12 @@ impl Actor {
         while !self.under_way.is_empty() {
             let (id, outcome) = self.client.completed(Nanos::MAX).await.expect("operations end by themselves");
             let (call, request) = self.under_way.remove(&id).expect("it was submitted here");
-            self.returned(call, &request, outcome, &mut failed);
+            self.returned(called, call, &request, outcome, &mut failed);
         }
         failed
     }
 
-    fn returned(&mut self, call: OpId, request: &Request, outcome: Outcome, failed: &mut Vec<Key>) {
+    fn returned(&mut self, called: Nanos, call: OpId, request: &Request, outcome: Outcome, failed: &mut Vec<Key>) {
         let now = self.world.now();
         let (ended, version, value) = match outcome {
             Outcome::Ok { version, value } => (Ended::Ok, Some(version), value),
@@ -240,7 +254,7 @@ impl Actor {
         };
         let read = matches!(request, Request::Get { .. }).then(|| value.as_deref().map(text)).flatten();
         self.history.finish(now, call, ended, read, version.map(hint));
-        self.audit.returned(now, self.number, request, version.filter(|_| ended == Ended::Ok));
+        self.audit.returned(called, now, self.number, request, version.filter(|_| ended == Ended::Ok));
         if ended != Ended::Ok {
             failed.push(request.key().clone());
         }

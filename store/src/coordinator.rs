@@ -25,7 +25,7 @@ use crate::env::{Env, Event, Nanos, Peer, millis};
 use crate::id::{DiskId, Epoch, MigrationId, NodeId, ShardId};
 use crate::migration::{self, Decision, MigrationRecord, Progress, Reason, Stage, View};
 use crate::reconcile;
-use crate::wire::{CopyState, Message, decode, encode};
+use crate::wire::{CopyState, Message, RequestId, decode, encode};
 
 use cleanup::Cleanup;
 use collection::Collection;
@@ -112,6 +112,8 @@ pub struct Coordinator {
     damaged: BTreeSet<(ShardId, NodeId)>,
     told_at: BTreeMap<(ShardId, NodeId), Nanos>,
     pinged_at: BTreeMap<NodeId, Nanos>,
+    /// The last ping that each node has answered.
+    heard_at: BTreeMap<NodeId, u64>,
     progress: BTreeMap<MigrationId, Progress>,
     jobs: BTreeMap<u64, Job>,
     next_job: u64,
@@ -181,6 +183,7 @@ impl Coordinator {
             damaged: BTreeSet::new(),
             told_at: BTreeMap::new(),
             pinged_at: BTreeMap::new(),
+            heard_at: BTreeMap::new(),
             progress: BTreeMap::new(),
             jobs: BTreeMap::new(),
             next_page: 0,
@@ -203,8 +206,11 @@ impl Coordinator {
     /// Takes one message in.
     pub fn receive(&mut self, now: Nanos, from: Peer, message: Message) -> Result<(), RecordsError> {
         match message {
-            Message::Pong { node, disk, copies } => self.heard(node, disk, &copies),
-            Message::Installed { node, disk, copy } => self.heard(node, disk, &[copy]),
+            Message::Pong { request, node, disk, copies } => self.heard(request, node, disk, &copies),
+            Message::Installed { node, disk, copy } if self.disks.get(&node) == Some(&disk) => {
+                let known = self.installed.entry((copy.shard, node)).or_default();
+                *known = copy.epoch.max(*known);
+            }
             Message::Fetch { shard } => {
                 if let Some(config) = self.configs.get(&shard) {
                     let config = config.value.clone();
@@ -273,9 +279,15 @@ impl Coordinator {
         std::mem::take(&mut self.sends)
     }
 
-    /// A node says which disk it has and what it has installed. A disk that is not the one known so far is an empty
-    /// one: everything else that was known about that node is void.
-    fn heard(&mut self, node: NodeId, disk: DiskId, copies: &[CopyState]) {
+    /// A node says which disk it has and what it has installed. Only what it says later than the last that was heard
+    /// counts: an old answer would name a disk that is gone. A disk that is not the one known so far is an empty one:
+    /// everything else that was known about that node is void.
+    fn heard(&mut self, request: RequestId, node: NodeId, disk: DiskId, copies: &[CopyState]) {
+        let last = self.heard_at.get(&node).copied();
+        if request.job != self.page_job || last.is_some_and(|last| request.n <= last) {
+            return;
+        }
+        self.heard_at.insert(node, request.n);
         if self.disks.insert(node, disk).is_some_and(|known| known != disk) {
             self.installed.retain(|(_, of), _| *of != node);
             self.told_at.retain(|(_, of), _| *of != node);
@@ -312,7 +324,9 @@ impl Coordinator {
             let due = self.pinged_at.get(&node).is_none_or(|at| now >= at + every);
             if due {
                 self.pinged_at.insert(node, now);
-                self.send(Peer::Node(node), Message::Ping);
+                let request = RequestId { job: self.page_job, n: self.next_page };
+                self.next_page += 1;
+                self.send(Peer::Node(node), Message::Ping { request });
             }
         }
     }
@@ -461,16 +475,10 @@ impl Coordinator {
             }
             Record::Migration(value) => {
                 let progress = self.progress.entry(value.id).or_default();
-                progress.stage_since = now;
-                match value.stage {
-                    Stage::DualWrite => progress.copies.clear(),
-                    Stage::Drain => {
-                        progress.joint_since = now;
-                        progress.delta = None;
-                    }
-                    // After a restart the time under Joint is counted from the restart.
-                    Stage::DeltaPass if progress.joint_since == 0 => progress.joint_since = now,
-                    _ => {}
+                let known = self.migrations.get(&value.id).map(|known| (known.value.stage, known.value.attempt));
+                // A pause or a resume is no new stage.
+                if known != Some((value.stage, value.attempt)) {
+                    progress.enter(now, value.stage);
                 }
                 self.migrations.insert(value.id, Revised { value, revision });
             }

@@ -158,6 +158,21 @@ pub struct Progress {
     pub delta: Option<Report>,
 }
 
+impl Progress {
+    /// A stage begins. After a restart its time is counted from the restart.
+    pub fn enter(&mut self, now: Nanos, stage: Stage) {
+        self.stage_since = now;
+        self.copies.clear();
+        if stage == Stage::Drain {
+            self.joint_since = now;
+            self.delta = None;
+        }
+        if stage == Stage::DeltaPass && self.joint_since == 0 {
+            self.joint_since = now;
+        }
+    }
+}
+
 /// Everything a decision is made from.
 pub struct View<'a> {
     pub now: Nanos,
@@ -208,6 +223,8 @@ pub fn decide(view: &View<'_>) -> Decision {
                 Decision::Enter(Stage::DeltaPass)
             } else if view.now >= progress.stage_since + timing.drain_timeout {
                 Decision::Abort { config: abort(view.config), reason: Reason::DrainTimeout }
+            } else if view.now >= progress.joint_since + timing.joint_timeout {
+                Decision::Abort { config: abort(view.config), reason: Reason::JointTimeout }
             } else {
                 Decision::Wait
             }

@@ -74,6 +74,14 @@ async fn drive(mut node: Node, env: &Env) -> EngineError {
     }
 }
 
+/// A copy that cannot be read is found out again by whoever asks for it; the node starts all the same.
+fn silent_if_damaged(error: EngineError) -> Result<Vec<(Key, Version)>, EngineError> {
+    match error {
+        EngineError::Damaged { .. } => Ok(Vec::new()),
+        error => Err(error),
+    }
+}
+
 fn send_answers(node: &mut Node, env: &Env) {
     for (to, message) in node.drain_answers() {
         env.net.send(to, encode(&message));
@@ -87,7 +95,10 @@ impl Node {
         let mut copies = Vec::new();
         for (shard, state) in engine.shards() {
             let installed = state.config.as_ref().map(|config| config.epoch);
-            let documents = if env.probe.wants_documents() { engine.documents(shard)? } else { Vec::new() };
+            let documents = match env.probe.wants_documents() {
+                true => engine.documents(shard).or_else(silent_if_damaged)?,
+                false => Vec::new(),
+            };
             copies.push(Copy { shard, installed, documents });
         }
         env.probe.on(Event::Opened { node: id, disk: engine.disk_id(), copies });
@@ -125,15 +136,15 @@ impl Node {
                 self.answer(from, Message::Configs { configs });
                 Ok(())
             }
-            Message::Ping => {
+            Message::Ping { request } => {
                 let copies = self.engine.shards().map(|(shard, _)| self.copy_state(shard)).collect();
-                let pong = Message::Pong { node: self.id, disk: self.engine.disk_id(), copies };
+                let pong = Message::Pong { request, node: self.id, disk: self.engine.disk_id(), copies };
                 self.answer(from, pong);
                 Ok(())
             }
             Message::Install { config } => self.install(from, &config),
             Message::Digest { request, shard, epoch } => {
-                if self.serves(now, from, request, shard, epoch) {
+                if self.may_be_compared(now, from, request, shard, epoch) {
                     let state = self.engine.shard(shard).expect("a served shard has a state");
                     let digests = Message::Digests {
                         request,
@@ -147,14 +158,14 @@ impl Node {
                 Ok(())
             }
             Message::Split { request, shard, epoch, level, buckets } if level < MAX_LEVEL => {
-                if self.serves(now, from, request, shard, epoch) {
+                if self.may_be_compared(now, from, request, shard, epoch) {
                     let sums = self.engine.split(shard, level, &buckets)?;
                     self.answer(from, Message::Sums { request, node: self.id, sums });
                 }
                 Ok(())
             }
             Message::List { request, shard, epoch, level, buckets } if level <= MAX_LEVEL => {
-                if self.serves(now, from, request, shard, epoch) {
+                if self.may_be_compared(now, from, request, shard, epoch) {
                     let entries = self.engine.list(shard, level, &buckets)?;
                     self.answer(from, Message::Listing { request, node: self.id, entries });
                 }
@@ -439,15 +450,42 @@ impl Node {
         Ok(())
     }
 
+    /// The fence of digests and listings: a copy that may be a source, or one that is being readmitted. The latter is
+    /// compared and never read from: whoever asks knows which of the two it is.
+    fn may_be_compared(&mut self, now: Nanos, from: Peer, request: RequestId, shard: ShardId, epoch: Epoch) -> bool {
+        let sound = self.is_sound(shard) || self.is_coming_back(shard);
+        self.serves_if(sound, now, from, request, shard, epoch)
+    }
+
+    /// Whether this copy is being readmitted, on this very disk, and is sound otherwise.
+    fn is_coming_back(&self, shard: ShardId) -> bool {
+        let Some(state) = self.engine.shard(shard) else { return false };
+        let back = state.config.as_ref().and_then(|config| config.recovering.iter().find(|it| it.node == self.id));
+        back.is_some_and(|replica| replica.disk == self.engine.disk_id()) && !state.damaged
+    }
+
     /// The fence of the coordinator's reads: exactly this epoch, from a copy that may be a source.
     fn serves(&mut self, now: Nanos, from: Peer, request: RequestId, shard: ShardId, epoch: Epoch) -> bool {
+        let sound = self.is_sound(shard);
+        self.serves_if(sound, now, from, request, shard, epoch)
+    }
+
+    fn serves_if(
+        &mut self,
+        sound: bool,
+        now: Nanos,
+        from: Peer,
+        request: RequestId,
+        shard: ShardId,
+        epoch: Epoch,
+    ) -> bool {
         let installed = self.epoch(shard);
         if installed < epoch {
             self.fetch(now, shard);
         }
         let why = if installed != epoch {
             format!("{} has installed epoch {installed} of {shard}, not {epoch}", self.id)
-        } else if !self.is_sound(shard) {
+        } else if !sound {
             format!("{} has no sound copy of {shard}", self.id)
         } else {
             return true;
@@ -502,8 +540,14 @@ impl Node {
             }
             Selection::Keys(keys) => {
                 let mut documents = Vec::with_capacity(keys.len());
+                let mut bytes = 0;
                 for key in keys {
+                    // What does not fit is still missing when the result is verified, and is shipped then.
+                    if bytes > PAGE_BYTES {
+                        break;
+                    }
                     if let Some(stored) = self.engine.get(shard, &key)? {
+                        bytes += stored.value.as_ref().map_or(0, |value| value.len());
                         documents.push(Shipped { key, version: stored.version, value: stored.value });
                     }
                 }

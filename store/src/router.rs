@@ -105,7 +105,8 @@ impl Router {
             shard_count: None,
             asked_configs_at: None,
             operations: BTreeMap::new(),
-            next: 0,
+            // Answers to an earlier start of this client are not taken for answers to this one.
+            next: (writer.0 >> 64) as u64,
             outbox: BTreeMap::new(),
             questions: Vec::new(),
             done: Vec::new(),
@@ -115,7 +116,7 @@ impl Router {
 
     /// Begins an operation; its end comes out of [`Router::drain_done`].
     pub fn start(&mut self, now: Nanos, request: Request) -> OperationId {
-        self.next += 1;
+        self.next = self.next.wrapping_add(1);
         let id = self.next;
         let operation = Operation::new(request, now + self.timing.give_up);
         self.operations.insert(id, operation);
@@ -158,7 +159,13 @@ impl Router {
                 self.begin(now, id);
             } else {
                 operation.resend_at = now + self.timing.resend;
+                operation.resends += 1;
+                // Whoever is asked may all be gone: somebody else knows better.
+                let lost = operation.resends.is_multiple_of(3);
                 self.ask(id);
+                if lost {
+                    self.ask_for_configs(now);
+                }
             }
         }
         self.tick_scans(now);

@@ -221,9 +221,12 @@ pub enum Message {
     },
 
     // The coordinator and nodes.
-    Ping,
+    Ping {
+        request: RequestId,
+    },
     /// Who is there, on which disk, and what it has installed of each shard.
     Pong {
+        request: RequestId,
         node: NodeId,
         disk: DiskId,
         copies: Vec<CopyState>,
@@ -486,7 +489,7 @@ mod tests {
     #[test]
     fn foreign_frames_are_named() {
         assert_eq!(decode(&[9, 1, 2]), Err(WireError::Version { found: 9, supported: WIRE_VERSION }));
-        let mut frame = encode(&Message::Ping);
+        let mut frame = encode(&Message::GetConfigs);
         frame.push(0);
         assert_eq!(decode(&frame), Err(WireError::Trailing(1)));
         assert!(matches!(decode(b"\x01GET / HTTP/1.1\r\n\r\n"), Err(WireError::Decode(_))));

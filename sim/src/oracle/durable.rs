@@ -182,6 +182,17 @@ impl Auditor {
         lock(&self.0).silence(at, shard, silent);
     }
 
+    /// Documents of a shard of which `members` do not all hold the same version, with what each holds; a forgotten deletion equals none.
+    pub fn differing(&self, shard: u32, members: &[ProcessId]) -> Vec<(Arc<str>, Vec<Option<Version>>)> {
+        lock(&self.0).differing(shard, members)
+    }
+
+    /// For an acknowledgement under the configuration that is committed now: whether in some group fewer than a majority hold this version
+    /// or a newer one durably.
+    pub fn is_under_acked(&self, shard: u32, doc: DocId, version: Version) -> bool {
+        lock(&self.0).is_under_acked(shard, doc, version)
+    }
+
     /// What came back from the dead.
     pub fn risen(&self) -> Vec<Risen> {
         lock(&self.0).risen.clone()

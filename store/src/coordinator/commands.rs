@@ -187,6 +187,9 @@ impl Coordinator {
         let Some(record) = self.migrations.get(&id).map(|record| record.value.clone()) else {
             return Ok(refuse("NoSuchMigration", format!("there is no migration {id}; plan it first")));
         };
+        if record.stage == Stage::Aborted && record.attempt == 0 {
+            return Ok(refuse("Aborted", format!("migration {id} was aborted before it began; plan another")));
+        }
         if record.attempt > 0 {
             return Ok(Reply::Done);
         }

@@ -27,6 +27,13 @@ impl Coordinator {
             .collect();
         for shard in stable {
             let config = self.configs[&shard].value.clone();
+            let again = config.recovering.iter().map(|it| it.node).find(|node| self.has_lost(&config, *node));
+            if let Some(node) = again {
+                // It has lost this disk too: another session on the one it has now.
+                let disk = self.disks[&node];
+                self.commit(now, &[], vec![Record::Shard(begin_readmission(&config, node, disk))])?;
+                continue;
+            }
             if !config.recovering.is_empty() {
                 let running = self.jobs.values().any(|job| job.owner == Owner::Readmission(shard));
                 if !running {

@@ -13,14 +13,15 @@ pub struct Copy {
     to: Replica,
     after: Option<Key>,
     done: bool,
-    under_way: Option<RequestId>,
+    /// Every question for the present page: an answer to any of them will do.
+    under_way: Vec<RequestId>,
     asked_at: Option<Nanos>,
     turn: usize,
 }
 
 impl Copy {
     pub fn new(to: Replica) -> Copy {
-        Copy { to, after: None, done: false, under_way: None, asked_at: None, turn: 0 }
+        Copy { to, after: None, done: false, under_way: Vec::new(), asked_at: None, turn: 0 }
     }
 
     pub fn is_done(&self) -> bool {
@@ -29,12 +30,12 @@ impl Copy {
 
     /// Whether a page was asked for and has not been confirmed.
     pub fn is_under_way(&self) -> bool {
-        self.under_way.is_some()
+        !self.under_way.is_empty()
     }
 
     /// When the next page is asked for, or the last one again.
     pub fn deadline(&self, timing: &Timing) -> Nanos {
-        let rest = if self.under_way.is_some() { timing.page_resend } else { timing.page_interval };
+        let rest = if self.is_under_way() { timing.page_resend } else { timing.page_interval };
         match (self.done, self.asked_at) {
             (true, _) => Nanos::MAX,
             (false, None) => 0,
@@ -53,10 +54,10 @@ impl Copy {
         if now < self.deadline(timing) {
             return None;
         }
-        if self.under_way.is_some() {
+        if self.is_under_way() {
             self.turn += 1;
         }
-        self.under_way = Some(request);
+        self.under_way.push(request);
         self.asked_at = Some(now);
         let source = config.old[self.turn % config.old.len()].node;
         let ship = Message::Ship {
@@ -73,10 +74,10 @@ impl Copy {
 
     /// The joining node has made a page durable.
     pub fn confirmed(&mut self, request: RequestId, end: &PageEnd) {
-        if self.under_way != Some(request) {
+        if !self.under_way.contains(&request) {
             return;
         }
-        self.under_way = None;
+        self.under_way.clear();
         self.after = end.last.clone();
         self.done = !end.more;
     }

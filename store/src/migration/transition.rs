@@ -81,7 +81,7 @@ pub fn forget_leavers(config: &ShardConfig, dropped: &[NodeId]) -> ShardConfig {
 
 /// A replica of a stable shard comes back: in a fresh session on this disk, in every set, without a vote.
 pub fn begin_readmission(config: &ShardConfig, node: NodeId, disk: DiskId) -> ShardConfig {
-    assert!(config.form == Form::Stable && config.recovering.is_empty());
+    assert!(config.form == Form::Stable && config.recovering.iter().all(|replica| replica.node == node));
     let back = Replica { node, session: Session(config.epoch.next()), disk };
     let renew =
         |set: &[Replica]| set.iter().map(|replica| if replica.node == node { back } else { *replica }).collect();

@@ -39,6 +39,7 @@ pub(super) struct Operation {
     pub(super) attempt: u32,
     pub(super) deadline: Nanos,
     pub(super) resend_at: Nanos,
+    pub(super) resends: u32,
     /// A replica refused the write because its version was chosen below the tombstone barrier.
     pub(super) refused: bool,
     answered: Vec<NodeId>,
@@ -61,6 +62,7 @@ impl Operation {
             attempt: 0,
             deadline,
             resend_at: 0,
+            resends: 0,
             refused: false,
             answered: Vec::new(),
             write_sent: false,

@@ -296,7 +296,8 @@ impl State {
         let it = &self.docs[doc.0 as usize];
         let (Some(acked), Some(shard)) = (it.acked, it.shard) else { return };
         let shard = &self.shards[&shard];
-        let exposed = !shard.groups.is_empty() && shard.groups.iter().all(|group| it.is_stale(group, &shard.silent, acked.version));
+        let exposed = !shard.groups.is_empty()
+            && shard.groups.iter().all(|group| it.is_stale(group, &shard.silent, acked.version));
         match (exposed, it.open.is_some()) {
             (true, false) => {
                 let cause = self.cause(it, shard, acked);
@@ -362,6 +363,25 @@ impl State {
         let mut windows = self.windows.clone();
         windows.sort_by_key(|window| window.opened_at);
         windows
+    }
+
+    pub fn differing(&self, shard: u32, members: &[ProcessId]) -> Vec<(Arc<str>, Vec<Option<Version>>)> {
+        let docs = self.shards.get(&shard).map_or(&[][..], |shard| &shard.docs);
+        let differing = docs.iter().map(|doc| &self.docs[doc.0 as usize]).filter_map(|doc| {
+            let held = |member: &ProcessId| doc.held.iter().find(|(holder, _)| holder == member).map(|&(_, held)| held);
+            let held: Vec<Option<Version>> = members.iter().map(held).collect();
+            let visible = |held: &Option<Version>| held.filter(|held| doc.floor != Some(*held));
+            let differs = held.iter().any(|one| visible(one) != visible(&held[0]));
+            differs.then(|| (doc.name.clone(), held))
+        });
+        differing.collect()
+    }
+
+    pub fn is_under_acked(&self, shard: u32, doc: DocId, version: Version) -> bool {
+        let Some(shard) = self.shards.get(&shard) else { return false };
+        let doc = &self.docs[doc.0 as usize];
+        let holds = |member: &ProcessId| doc.held.iter().any(|&(holder, held)| holder == *member && held >= version);
+        shard.groups.iter().any(|group| group.iter().filter(|member| holds(member)).count() * 2 <= group.len())
     }
 
     pub fn open_count(&self) -> usize {
