@@ -228,6 +228,14 @@ impl Audit {
         self.books().journeys.values().any(done) && self.migrations_ended()
     }
 
+    /// Whether some migration was aborted and done in a later attempt.
+    pub fn was_retried(&self) -> bool {
+        self.books().journeys.values().any(|journey| {
+            let stages: Vec<Stage> = journey.stages.iter().map(|(_, stage)| *stage).collect();
+            stages.contains(&Stage::Aborted) && stages.last() == Some(&Stage::Done)
+        })
+    }
+
     /// Whether every migration that was started has ended, cleanup included.
     pub fn migrations_ended(&self) -> bool {
         self.books().journeys.values().all(|journey| match journey.stages.last() {

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use miroir_sim::disk::SimDisk;
 use miroir_sim::history::History;
+use miroir_sim::plan::When;
 use miroir_sim::time::{MICROS, MILLIS};
-use miroir_sim::{Incarnation, ProcessId, World};
+use miroir_sim::{Incarnation, ProcessId, World, sometimes};
 use miroir_store::config::Cutover;
 use miroir_store::coordinator::gate::AntiEntropy;
 use miroir_store::coordinator::{self, NewCluster, Overrides};
@@ -19,7 +20,7 @@ use miroir_store::wire::{Command, Message, Reply, decode, encode};
 
 use crate::audit::Audit;
 use crate::env::{Directory, env};
-use crate::plan::Plan;
+use crate::plan::{Interference, Plan};
 use crate::workload::{Actor, Load};
 
 /// The cluster of one run and everything around it.
@@ -125,6 +126,8 @@ impl Cluster {
         };
         options.migration.page_documents = timing.page_documents;
         options.migration.page_interval = millis(timing.page_interval_ms);
+        // A healed cluster gets there in the end, however short the timeouts of its plan.
+        options.migration.max_attempts = 1_000;
         options.migration.drain_timeout = millis(timing.drain_timeout_ms);
         options.migration.joint_timeout = millis(timing.joint_timeout_ms);
         options
@@ -191,16 +194,19 @@ impl Cluster {
         MigrationId(n as u64 + 1)
     }
 
-    /// Plans the plan's `n`th migration.
-    pub async fn plan_migration(&self, n: usize) -> Result<(), Refusal> {
+    fn plan_command(&self, n: usize) -> Command {
         let migration = &self.plan.migrations[n];
-        let command = Command::Plan {
+        Command::Plan {
             id: self.id(n),
             shard: ShardId(migration.shard),
             target: migration.target.iter().copied().map(NodeId).collect(),
             cutover: if migration.skip_delta { Cutover::Skipped } else { Cutover::Delta },
-        };
-        self.accepted(command).await
+        }
+    }
+
+    /// Plans the plan's `n`th migration.
+    pub async fn plan_migration(&self, n: usize) -> Result<(), Refusal> {
+        self.accepted(self.plan_command(n)).await
     }
 
     /// Starts the plan's `n`th migration.
@@ -208,6 +214,74 @@ impl Cluster {
         self.accepted(Command::Start { id: self.id(n) }).await?;
         self.audit.started(self.id(n));
         Ok(())
+    }
+
+    /// Plans and starts it, waiting while the shard is taken by another. `false` if it was refused for good, or the time
+    /// for faults is over.
+    pub async fn migrate_when_free(&self, n: usize) -> bool {
+        let end = self.plan.timing.chaos_ms * MILLIS;
+        while self.world.now() < end {
+            match self.command(self.plan_command(n)).await {
+                Reply::Refused { code, .. } if code == "Busy" || code == "CleanupGate" => {
+                    self.world.sleep(20 * MILLIS).await;
+                }
+                Reply::Refused { code, text } => {
+                    self.audit.refused(&code, &text);
+                    return false;
+                }
+                _ => return self.start_migration(n).await.is_ok(),
+            }
+        }
+        false
+    }
+
+    /// Does to the plan's `n`th migration what the plan says its operator does.
+    pub async fn interfere(&self, n: usize) {
+        let Some(interference) = self.plan.migrations[n].interference.clone() else { return };
+        let (Interference::Abort { stage }
+        | Interference::Pause { stage, .. }
+        | Interference::AntiEntropyOff { stage, .. }) = &interference;
+        let stage = stage.clone();
+        let entered = |it: &Cluster| it.stage(n).is_some_and(|entered| entered.to_string() == stage);
+        let over = |it: &Cluster| it.stage(n) >= Some(Stage::Cleanup);
+        if !self.until(1_000 * MILLIS, |it| entered(it) || over(it)).await || over(self) {
+            return;
+        }
+        let id = self.id(n);
+        match interference {
+            Interference::Abort { .. } => {
+                let aborted = self.accepted(Command::Abort { id }).await.is_ok();
+                sometimes!(aborted, "a migration was aborted by its operator");
+            }
+            Interference::Pause { for_ms, .. } => {
+                let _refused = self.accepted(Command::Pause { id }).await;
+                self.world.sleep(for_ms * MILLIS).await;
+                let _refused = self.accepted(Command::Resume { id }).await;
+                sometimes!("a migration was paused and went on");
+            }
+            Interference::AntiEntropyOff { for_ms, .. } => {
+                let off = self.set_anti_entropy(false).await.is_ok();
+                sometimes!(off, "anti-entropy was off while a shard moved");
+                self.world.sleep(for_ms * MILLIS).await;
+                if self.plan.cluster.anti_entropy {
+                    let _refused = self.set_anti_entropy(true).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the planned operations are through, the migrations have ended, and the last planned fault is over.
+    pub async fn until_quiet(&self) {
+        let operations = u64::from(self.plan.workload.operations);
+        let ends = self.plan.sim.faults.iter().map(|fault| match fault.at {
+            When::Time(at) => at + fault.kind.duration().unwrap_or(0),
+            _ => 0,
+        });
+        let calm = ends.max().unwrap_or(0).min(self.plan.timing.chaos_ms * MILLIS);
+        let limit = (self.plan.timing.chaos_ms * MILLIS).saturating_sub(self.world.now());
+        let quiet =
+            |it: &Cluster| it.load.ended() >= operations && it.audit.migrations_ended() && it.world.now() >= calm;
+        self.until(limit, quiet).await;
     }
 
     /// Plans and starts it.
@@ -256,8 +330,6 @@ impl Cluster {
             // A refusal is recorded by the audit; whether it was expected is for the scenario to say.
             let _refused = self.migrate(n).await;
         }
-        let operations = u64::from(self.plan.workload.operations);
-        let limit = (self.plan.timing.chaos_ms * MILLIS).saturating_sub(self.world.now());
-        self.until(limit, |it| it.load.ended() >= operations && it.audit.migrations_ended()).await;
+        self.until_quiet().await;
     }
 }

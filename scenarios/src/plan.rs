@@ -125,6 +125,18 @@ pub struct MigrationPlan {
     /// Starts at this time instead, if it is not 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub after_us: u64,
+    /// What its operator does to it on the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interference: Option<Interference>,
+}
+
+/// What an operator does when a migration has entered a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Interference {
+    Abort { stage: String },
+    Pause { stage: String, for_ms: u64 },
+    AntiEntropyOff { stage: String, for_ms: u64 },
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -247,7 +259,14 @@ impl Plan {
             target[(first + n) % placed.len()] = joiner;
         }
         let after_operations = self.workload.operations / 10;
-        self.migrations = vec![MigrationPlan { shard: 0, target, skip_delta: false, after_operations, after_us: 0 }];
+        self.migrations = vec![MigrationPlan {
+            shard: 0,
+            target,
+            skip_delta: false,
+            after_operations,
+            after_us: 0,
+            interference: None,
+        }];
     }
 
     /// Latencies, loss and faults of the profile, and the lossy links to the joining nodes.

@@ -92,6 +92,11 @@ async fn live(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
     }
 
     it.world.signal("settle", "the load has stopped");
+    let unwritten = it.reader().write_one_per_shard().await;
+    if let Some(first) = unwritten.first() {
+        let text = format!("{first} cannot be written on a healed cluster");
+        findings.push(Finding::new(Verdict::Stalled, "progress", text));
+    }
     let since = it.world.now();
     if it.audit.anti_entropy_is_on() && !it.until(settle, |it| it.audit.is_quiet_since(since)).await {
         let text = "anti-entropy did not come to rest on a healed cluster without load";
@@ -101,11 +106,6 @@ async fn live(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
     it.audit.auditor().finish();
     findings.extend(judge::judge_holdings(scenario, it));
     let unread = it.reader().read_all(u64::from(it.plan.workload.documents)).await;
-    let unwritten = it.reader().write_one_per_shard().await;
-    if let Some(first) = unwritten.first() {
-        let text = format!("{first} cannot be written on a healed cluster");
-        findings.push(Finding::new(Verdict::Stalled, "progress", text));
-    }
     if let Some(first) = unread.first() {
         let text = format!("{} documents cannot be read on a healed cluster, {first} first", unread.len());
         findings.push(Finding::new(Verdict::Stalled, "progress", text).of_kind("documents cannot be read"));

@@ -1,41 +1,145 @@
-//! The default: a random cluster with random faults and several migrations. No story, no mercy.
+//! The default: a random cluster with random faults and several migrations, some of which skip their delta pass, are
+//! paused or aborted by their operator, lose a node at a stage, or have anti-entropy switched off under them. No story,
+//! no mercy.
 
-use miroir_sim::{Dice, Random, Ratio};
+use std::future::Future;
+use std::pin::Pin;
+
+use miroir_sim::plan::{Direction, Fault, FaultKind, When};
+use miroir_sim::time::{MICROS, MILLIS};
+use miroir_sim::{Dice, Random, Ratio, Stream, sometimes};
 
 use crate::catalog::{Scenario, Windows};
-use crate::cutover::migrations;
-use crate::plan::{MigrationPlan, Plan};
+use crate::cluster::Cluster;
+use crate::plan::{Interference, MigrationPlan, Plan, Profile};
 
 pub const SCENARIO: Scenario = Scenario {
     id: "cutover/swarm",
-    promise: "whatever happens, nothing acked is lost and every document is linearizable",
-    marks: &["delta pass shipped a missed document", "a migration ended while faults could happen"],
-    windows: Windows::None,
+    promise: "whatever happens: nothing acked is lost but in the windows of a skipped delta pass, and those close",
+    marks: &[
+        "delta pass shipped a missed document",
+        "a migration ended while faults could happen",
+        "an attempt was aborted and another one was done",
+        "a migration was aborted by its operator",
+        "a migration was paused and went on",
+        "anti-entropy was off while a shard moved",
+    ],
+    windows: Windows::UntilRepair,
     gate_overridden: false,
     converges: true,
     shape: |_| {},
     plan,
-    course: migrations,
+    course,
 };
+
+/// The stages at which faults strike and operators interfere.
+const STAGES: [&str; 5] = ["DualWrite", "Drain", "DeltaPass", "Activate", "Cleanup"];
 
 fn plan(plan: &mut Plan, dice: &Dice) {
     let mut stream = dice.stream("swarm", 0);
     plan.cluster.shards = stream.range(1..=4) as u32;
-    let count = stream.range(1..=3) as u32;
-    plan.migrations = (0..count).map(|n| migration(plan, n, &mut stream)).collect();
     plan.workload.pipelined = *stream.pick(&[Ratio::ZERO, Ratio::of(1, 5), Ratio::of(1, 2)]);
     plan.workload.deletes = *stream.pick(&[Ratio::of(1, 20), Ratio::of(1, 10), Ratio::of(3, 10)]);
+    if stream.chance(Ratio::of(1, 3)) {
+        // Timeouts that race what they bound.
+        plan.timing.drain_timeout_ms = stream.range(5..=40);
+        plan.timing.joint_timeout_ms = stream.range(15..=120);
+    }
+    let count = stream.range(1..=4) as u32;
+    let mut placed: Vec<Vec<u32>> = (0..plan.cluster.shards).map(|shard| plan.placed(shard)).collect();
+    plan.migrations.clear();
+    for n in 0..count {
+        let shard = stream.below(u64::from(plan.cluster.shards.min(2))) as usize;
+        let target = target(plan, &placed[shard], &mut stream);
+        placed[shard] = target.clone();
+        let spread = plan.workload.operations / 5;
+        plan.migrations.push(MigrationPlan {
+            shard: shard as u32,
+            target,
+            skip_delta: stream.chance(Ratio::of(1, 5)),
+            after_operations: spread * n + spread / 3,
+            after_us: 0,
+            interference: interference(&mut stream),
+        });
+    }
     plan.draw_world(dice);
+    if plan.profile != Profile::Calm {
+        for n in 0..count {
+            let fault = fault_at_stage(plan, n, &mut stream);
+            plan.sim.faults.extend(fault);
+        }
+    }
 }
 
-/// A random shard to random nodes; often the same shard again, often back to where it was.
-fn migration(plan: &Plan, n: u32, stream: &mut impl Random) -> MigrationPlan {
-    let shard = stream.below(u64::from(plan.cluster.shards.min(2))) as u32;
-    let mut nodes: Vec<u32> = (1..=plan.cluster.nodes).collect();
-    for last in (1..nodes.len()).rev() {
-        nodes.swap(last, stream.below(last as u64 + 1) as usize);
+/// One to all replicas are replaced, often by nodes that held the shard before.
+fn target(plan: &Plan, placed: &[u32], stream: &mut Stream) -> Vec<u32> {
+    let mut spare: Vec<u32> = (1..=plan.cluster.nodes).filter(|node| !placed.contains(node)).collect();
+    stream.shuffle(&mut spare);
+    let most = spare.len().min(placed.len()) as u64;
+    let moved = stream.range(1..=most) as usize;
+    let first = stream.below(placed.len() as u64) as usize;
+    let mut target = placed.to_vec();
+    for (n, joiner) in spare.into_iter().take(moved).enumerate() {
+        target[(first + n) % placed.len()] = joiner;
     }
-    nodes.truncate(plan.cluster.replication as usize);
-    let spread = plan.workload.operations / 4;
-    MigrationPlan { shard, target: nodes, skip_delta: false, after_operations: spread * n + spread / 3, after_us: 0 }
+    target
+}
+
+fn interference(stream: &mut Stream) -> Option<Interference> {
+    let stage = (*stream.pick(&STAGES[..3])).to_owned();
+    match stream.below(8) {
+        0 => Some(Interference::Abort { stage }),
+        1 => Some(Interference::Pause { stage, for_ms: stream.range(10..=600) }),
+        2 => Some(Interference::AntiEntropyOff { stage, for_ms: stream.range(50..=800) }),
+        _ => None,
+    }
+}
+
+/// Something happens to the coordinator, to a node that joins, or to one that served, when a migration enters a stage.
+fn fault_at_stage(plan: &Plan, n: u32, stream: &mut Stream) -> Option<Fault> {
+    let migration = &plan.migrations[n as usize];
+    let stage = (*stream.pick(&STAGES)).to_owned();
+    let after = stream.range(0..=20_000) * MICROS;
+    let node = format!("n{}", stream.pick(&migration.target));
+    let server = format!("n{}", stream.pick(&plan.placed(migration.shard)));
+    let process = stream.pick(&[node, server, "coordinator".to_owned()]).clone();
+    let length = stream.range(5..=700);
+    let others = plan.process_names().into_iter().filter(|name| *name != process && name != "operator").collect();
+    let kind = match stream.below(5) {
+        0 => FaultKind::Crash { process, down_ms: length },
+        1 => FaultKind::CrashInCommit {
+            process,
+            after_disk_ops: stream.range(1..=12),
+            down_ms: length,
+            within_ms: 2_000,
+        },
+        2 => FaultKind::Pause { process, for_ms: length },
+        3 => {
+            let direction = *stream.pick(&[Direction::Both, Direction::AToB, Direction::BToA]);
+            FaultKind::Partition { a: vec![process], b: others, direction, for_ms: length, flap_ms: 0 }
+        }
+        _ => return None,
+    };
+    let nth = stream.range(1..=2) as u32;
+    Some(Fault { id: format!("stage-{n}"), at: When::Signal { name: stage, nth, after }, kind })
+}
+
+fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
+    Box::pin(async {
+        for n in 0..it.plan.migrations.len() {
+            it.until_operations(it.plan.migrations[n].after_operations).await;
+            if it.migrate_when_free(n).await {
+                it.interfere(n).await;
+            }
+        }
+        it.until_quiet().await;
+        sometimes!(it.audit.has_activated(), "a migration ended while faults could happen");
+        sometimes!(it.audit.was_retried(), "an attempt was aborted and another one was done");
+        // What an operator switched off is on again when the run heals: convergence is anti-entropy's promise.
+        if it.plan.cluster.anti_entropy {
+            let _refused = it.set_anti_entropy(true).await;
+        }
+        it.until(100 * MILLIS, |_| false).await;
+        Vec::new()
+    })
 }
