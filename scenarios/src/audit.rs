@@ -10,7 +10,7 @@ use miroir_sim::oracle::progress::{Access, Progress};
 use miroir_sim::{ProcessId, World, sometimes};
 use miroir_store::config::{Form, ShardConfig};
 use miroir_store::env::{Copy, Event, Nanos, Probe};
-use miroir_store::id::{DiskId, Epoch, Key, MigrationId, NodeId, ShardId, Version};
+use miroir_store::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId, Version};
 use miroir_store::migration::Stage;
 use miroir_store::router::Request;
 use miroir_store::wire::{Message, Op, Purpose, decode};
@@ -325,6 +325,12 @@ impl Audit {
                             .wrong
                             .push(format!("{node} had installed epoch {known} of {shard} and came back with {epoch}"));
                     }
+                    // A drop or a wipe may have become durable in the very commit in which the node died.
+                    let left = books.configs.get(&shard).is_some_and(|config| !config.is_member(node));
+                    let wiped = books.session(shard, node, known) != books.session(shard, node, epoch);
+                    if documents.is_empty() && (left || wiped) {
+                        auditor.dropped(at, process(node), shard.0, "dropped or wiped as it died");
+                    }
                     books.install(at, &self.0.directory, node, shard, epoch);
                     let entries = documents.into_iter().map(|(key, version)| (auditor.intern(key.id()), pair(version)));
                     found.insert(shard.0, entries.collect::<Vec<_>>());
@@ -439,6 +445,13 @@ impl Probe for Audit {
 }
 
 impl Books {
+    /// The session in which the configuration of an epoch names a node.
+    fn session(&self, shard: ShardId, node: NodeId, epoch: Epoch) -> Option<Session> {
+        let of_shard = self.config_log.iter().map(|(_, config)| config).filter(|config| config.shard == shard);
+        let named = of_shard.filter(|config| config.epoch == epoch).find_map(|config| config.replica(node));
+        named.map(|replica| replica.session)
+    }
+
     /// A node has installed an epoch durably.
     fn install(&mut self, at: Nanos, directory: &Directory, node: NodeId, shard: ShardId, epoch: Epoch) {
         self.installed.insert((shard, node), epoch);
