@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use miroir_sim::disk::SimDisk;
 use miroir_sim::net::Dropped;
 use miroir_sim::oracle::durable::{Auditor, How, Vanished};
 use miroir_sim::oracle::progress::{Access, Progress};
@@ -70,6 +71,8 @@ pub struct Books {
     settled_since: BTreeMap<ShardId, Nanos>,
     /// Tombstones that nodes removed because every replica held them, counted per node.
     pub forgotten_tombstones: u64,
+    /// Each node's disk, as the world knows it, and the id it had when the node last opened it.
+    sim_disks: BTreeMap<NodeId, (Option<SimDisk>, u128)>,
     /// The disk that each node runs on.
     disks: BTreeMap<NodeId, DiskId>,
     /// What nodes held durably and did not find on their disks any more.
@@ -91,6 +94,11 @@ impl Audit {
 
     fn books(&self) -> MutexGuard<'_, Books> {
         self.0.books.lock().expect("nobody panics while keeping books")
+    }
+
+    /// Knows a node's disk.
+    pub fn add_disk(&self, node: NodeId, disk: &SimDisk) {
+        self.books().sim_disks.insert(node, (Some(disk.clone()), disk.disk_id()));
     }
 
     /// Listens to what the network loses.
@@ -311,7 +319,12 @@ impl Audit {
         match event {
             Event::Opened { node, disk, copies } => {
                 if books.disks.insert(node, disk).is_some_and(|known| known != disk) {
+                    if !books.was_wiped(node) {
+                        books.wrong.push(format!("{node} formatted a disk that nobody had wiped"));
+                    }
                     for shard in 0..self.0.shard_count {
+                        // First silent, then empty: it never answers with nothing.
+                        self.silence(at, books, ShardId(shard));
                         auditor.dropped(at, process(node), shard, "its disk was lost");
                     }
                     books.installed.retain(|(_, of), _| *of != node);
@@ -405,6 +418,7 @@ impl Audit {
                 books.forgotten_tombstones += 1;
             }
             Event::Reconciled { shard, purpose, shipped } => {
+                sometimes!(purpose == Purpose::Readmission, "a replica that lost its disk was readmitted");
                 if purpose == Purpose::AntiEntropy {
                     books.passes.entry(shard).or_default().push((at, shipped));
                 }
@@ -445,6 +459,13 @@ impl Probe for Audit {
 }
 
 impl Books {
+    /// Whether the world has wiped a node's disk since this was last asked.
+    fn was_wiped(&mut self, node: NodeId) -> bool {
+        let Some((Some(disk), known)) = self.sim_disks.get_mut(&node) else { return false };
+        let present = disk.disk_id();
+        std::mem::replace(known, present) != present
+    }
+
     /// The session in which the configuration of an epoch names a node.
     fn session(&self, shard: ShardId, node: NodeId, epoch: Epoch) -> Option<Session> {
         let of_shard = self.config_log.iter().map(|(_, config)| config).filter(|config| config.shard == shard);

@@ -79,6 +79,7 @@ impl Cluster {
         for (id, process) in nodes {
             let disk = self.world.new_disk(process);
             self.disks.push((id, disk.clone()));
+            self.audit.add_disk(id, &disk);
             let (world, directory, audit) = (self.world.clone(), self.directory.clone(), self.audit.clone());
             self.world.start(process, move |life| {
                 let env = env(&world, life, &directory, Some(disk.mount()), Arc::new(audit.clone()));

@@ -23,6 +23,7 @@ pub const SCENARIO: Scenario = Scenario {
         "a migration was aborted by its operator",
         "a migration was paused and went on",
         "anti-entropy was off while a shard moved",
+        "a replica that lost its disk was readmitted",
     ],
     windows: Windows::UntilRepair,
     gate_overridden: false,
@@ -105,7 +106,8 @@ fn fault_at_stage(plan: &Plan, n: u32, stream: &mut Stream) -> Option<Fault> {
     let process = stream.pick(&[node, server, "coordinator".to_owned()]).clone();
     let length = stream.range(5..=700);
     let others = plan.process_names().into_iter().filter(|name| *name != process && name != "operator").collect();
-    let kind = match stream.below(5) {
+    let is_node = process != "coordinator";
+    let kind = match stream.below(6) {
         0 => FaultKind::Crash { process, down_ms: length },
         1 => FaultKind::CrashInCommit {
             process,
@@ -118,6 +120,8 @@ fn fault_at_stage(plan: &Plan, n: u32, stream: &mut Stream) -> Option<Fault> {
             let direction = *stream.pick(&[Direction::Both, Direction::AToB, Direction::BToA]);
             FaultKind::Partition { a: vec![process], b: others, direction, for_ms: length, flap_ms: 0 }
         }
+        // One disk of three at most: what is lost with a second one is lost.
+        4 if n == 0 && is_node && plan.cluster.replication == 3 => FaultKind::Wipe { process, down_ms: length },
         _ => return None,
     };
     let nth = stream.range(1..=2) as u32;

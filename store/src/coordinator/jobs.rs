@@ -145,6 +145,11 @@ impl Coordinator {
                     }
                 }
                 Owner::Readmission(shard) => {
+                    self.env.probe.on(Event::Reconciled {
+                        shard,
+                        purpose: Purpose::Readmission,
+                        shipped: report.shipped,
+                    });
                     let config = self.configs[&shard].value.clone();
                     assert_eq!(config.epoch, job.reconcile.spec().epoch, "a commit voids the shard's jobs");
                     self.commit(now, &[], vec![Record::Shard(end_readmission(&config))])?;
