@@ -19,11 +19,9 @@ pub const SCENARIO: Scenario = Scenario {
     marks: &[
         "delta pass shipped a missed document",
         "a migration ended while faults could happen",
-        "an attempt was aborted and another one was done",
         "a migration was aborted by its operator",
         "a migration was paused and went on",
         "anti-entropy was off while a shard moved",
-        "a replica that lost its disk was readmitted",
     ],
     windows: Windows::UntilRepair,
     gate_overridden: false,
