@@ -104,7 +104,7 @@ pub struct TimingPlan {
     pub chaos_ms: u64,
     /// How long a healed cluster may take until its migrations have ended and its replicas are equal.
     pub settle_ms: u64,
-    /// Faults may happen from this time on, and not as soon as every document is written.
+    /// With a script: faults may happen from this time on. Without one, as soon as every document is written.
     #[serde(default, skip_serializing_if = "is_default")]
     pub chaos_from_us: u64,
     /// The run fails if it takes more simulated time than this; 0: two minutes more than chaos and settling may take.

@@ -65,13 +65,19 @@ pub fn run(scenario: &'static Scenario, plan: &Plan, mutant: Option<&str>, trace
 /// Phases 1 to 4. Returns what went wrong on the way.
 async fn live(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
     let mut findings = Vec::new();
+    // A script knows no loading: its operations and faults have times of their own, maybe from the beginning.
+    let from = it.plan.timing.chaos_from_us * MICROS;
+    let from_the_beginning = !it.plan.workload.script.is_empty() && from == 0;
+    if from_the_beginning {
+        arm(it, &mut findings);
+    }
     it.until_created().await;
     let clients = u64::from(it.plan.workload.clients);
     it.until(60 * SECONDS, |it| it.load.loaded_clients() == clients).await;
 
-    it.world.sleep_until(it.plan.timing.chaos_from_us * MICROS).await;
-    if let Err(error) = it.world.arm_faults() {
-        findings.push(Finding::new(Verdict::Crashed, "plan", error.to_string()));
+    if !from_the_beginning {
+        it.world.sleep_until(from).await;
+        arm(it, &mut findings);
     }
     it.world.signal("chaos", "faults may happen");
     it.load.go();
@@ -111,6 +117,12 @@ async fn live(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
         findings.push(Finding::new(Verdict::Stalled, "progress", text).of_kind("documents cannot be read"));
     }
     findings
+}
+
+fn arm(it: &Cluster, findings: &mut Vec<Finding>) {
+    if let Err(error) = it.world.arm_faults() {
+        findings.push(Finding::new(Verdict::Crashed, "plan", error.to_string()));
+    }
 }
 
 /// Turns what was seen into a verdict and a record.

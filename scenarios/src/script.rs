@@ -12,6 +12,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use miroir_sim::history::{Op, Operation};
+use miroir_sim::plan::When;
 use miroir_sim::time::{MICROS, Nanos};
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +108,8 @@ const ASKED_BEFORE: Nanos = 1_000 * MICROS;
 impl Plan {
     /// The plan of a run with what its clients did written down, and the times at which things happened instead of how
     /// far the load had come.
+    ///
+    /// Faults that were planned for a time before they were armed begin when that was.
     pub fn scripted(&self, history: &[Operation], course: &Course) -> Plan {
         let mut plan = self.clone();
         let clients = 1..=self.workload.clients;
@@ -116,6 +119,11 @@ impl Plan {
         plan.workload.operations = plan.workload.script.len() as u32;
         plan.workload.exact = true;
         plan.timing.chaos_from_us = course.chaos_from / MICROS;
+        for fault in &mut plan.sim.faults {
+            if let When::Time(at) = &mut fault.at {
+                *at = (*at).max(course.chaos_from);
+            }
+        }
         for (n, migration) in plan.migrations.iter_mut().enumerate() {
             if let Some(began) = course.began.get(&n) {
                 migration.after_us = (began.saturating_sub(ASKED_BEFORE) / MICROS).max(1);

@@ -28,6 +28,7 @@ pub mod profile;
 pub mod ratio;
 pub mod record;
 pub mod seed;
+pub mod shrink;
 pub mod time;
 pub mod trace;
 pub mod verdict;

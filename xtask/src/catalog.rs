@@ -1,7 +1,7 @@
 //! Which scenarios there are, as the worker lists them, and which of them a pattern means.
 
 use miroir_sim::seed::Seed;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exit::{ExitCode, Failure};
 use crate::worker::{Ended, Worker};
@@ -16,7 +16,7 @@ pub const CANARY: &str = "canary";
 pub const CANARY_SEED: Seed = Seed(42);
 
 /// One scenario, as `miroir-worker scenarios --json` lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Entry {
     pub id: String,
     /// One line: what the scenario promises.

@@ -6,21 +6,22 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgGroup, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::catalog::nearest;
 use crate::exit::Failure;
-use crate::seeds::SeedRange;
+use crate::partition::Partition;
+use crate::seeds::{SEED_VARIABLE, SeedRange};
 use crate::worker::Build;
 
 /// Commands of the contract that come with a later version.
-const LATER_COMMANDS: [&str; 10] =
-    ["merge", "replay", "shrink", "explain", "check", "mutants", "report", "bench", "soak", "qualify"];
+const LATER_COMMANDS: [&str; 7] = ["explain", "check", "mutants", "report", "bench", "soak", "qualify"];
 
 /// Flags of the contract that come with a later version.
-const LATER_FLAGS: [&str; 3] = ["--html", "--for", "--partition"];
+const LATER_FLAGS: [&str; 1] = ["--html"];
 
 /// The environment variable that stands in for `--dev`.
 pub const PROFILE_VARIABLE: &str = "MIROIR_PROFILE";
@@ -51,6 +52,12 @@ pub enum Command {
     },
     /// Run many seeds, one process each, and add them up
     Sweep(Sweep),
+    /// Make one report out of the slices of a sweep
+    Merge(Merge),
+    /// Run a bundle again, from anywhere
+    Replay(Replay),
+    /// Make the plan of a failing run smaller while it fails in the same way
+    Shrink(Shrink),
     /// Run the tests, or some areas of them
     Test {
         /// Default: all areas, in this order
@@ -88,7 +95,7 @@ pub struct Sim {
 }
 
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("which").required(true).args(["seeds", "count"])))]
+#[command(group(ArgGroup::new("which").required(true).args(["seeds", "count", "time"])))]
 pub struct Sweep {
     /// Ids or globs; globs leave out the canary and twins with the gate overridden. Default: cutover/swarm
     pub scenarios: Vec<String>,
@@ -98,18 +105,27 @@ pub struct Sweep {
     /// N seeds from MIROIR_SEED on, else from a random one
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
+    /// Seeds from MIROIR_SEED on, else from a random one, for this long: 90s, 10m, 8h
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
+    pub time: Option<Duration>,
+    /// Only these seeds of all: the mth of n equal slices, or `auto`: what the scheduler says that started this
+    #[arg(long, value_name = "slice:M/N|auto")]
+    pub partition: Option<String>,
     #[command(flatten)]
     pub overrides: Overrides,
     /// Processes at a time. Default: one per core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
-    /// Stop after this many failing seeds, or `all`: never
+    /// Stop after this many different failures (by fingerprint), or `all`: never
     #[arg(long, value_name = "N|all", default_value = "10", value_parser = MaxFail::parse)]
     pub max_fail: MaxFail,
     /// A seed that takes longer than this is killed and reported as crashed
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub wall_limit_s: u64,
-    /// Where results.jsonl and the files of failing seeds go. Default: a fresh folder in target/miroir/sweeps
+    /// A seed that takes more simulated time than this is reported as stalled. Default: what its plan allows
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub simulated_limit_s: Option<u64>,
+    /// Where results.jsonl, sweep.json, junit.xml and the files of failing seeds go. Default: a fresh folder in target/miroir/sweeps
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// One record per run on stdout, then one summary line
@@ -117,8 +133,48 @@ pub struct Sweep {
     pub json: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// Folders of sweeps, or folders that hold such folders
+    #[arg(required = true)]
+    pub folders: Vec<PathBuf>,
+    /// Where the merged results go. Default: a fresh folder in target/miroir/sweeps
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// One summary line on stdout instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// A bundle (repro.toml, a saved regression), a plan, or the folder of a run
+    pub file: PathBuf,
+    /// Run nothing; judge the stored history of the run again
+    #[arg(long)]
+    pub check_only: bool,
+    /// One JSON record on stdout instead of the report
+    #[arg(long, conflicts_with = "check_only")]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Shrink {
+    /// A seed, a run id, a folder, a bundle file, or `latest`
+    pub run: String,
+    /// Stop after this long with the smallest plan so far
+    #[arg(long, value_name = "SECONDS", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// Processes at a time. Default: one per core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Where the smallest plan goes. Default: a file in scenarios/regressions
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
 /// What changes a run besides its seed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Serialize, serde::Deserialize)]
 pub struct Overrides {
     /// How rough the plan is: calm, usual, storm, or a file
     #[arg(long, value_name = "P")]
@@ -209,13 +265,52 @@ impl MaxFail {
 }
 
 impl Sweep {
-    /// The seeds that were asked for; the group above sees to it that exactly one of the two was.
+    /// The seeds that were asked for; the group above sees to it that exactly one of the three was.
     pub fn range(&self) -> Result<SeedRange, Failure> {
         match (&self.seeds, self.count) {
             (Some(range), _) => SeedRange::from_str(range),
-            (None, count) => SeedRange::counted(count.unwrap_or_default()),
+            (None, Some(count)) => SeedRange::counted(count),
+            (None, None) => SeedRange::open(),
         }
     }
+
+    /// The slice that was asked for. Slices of different seeds would be no slices of one sweep.
+    pub fn partition(&self) -> Result<Partition, Failure> {
+        let environment = |name: &str| std::env::var(name).ok();
+        let Some(text) = &self.partition else { return Ok(Partition::WHOLE) };
+        let partition = Partition::read(text, environment)?;
+        let start_is_known = self.seeds.is_some() || environment(SEED_VARIABLE).is_some_and(|seed| !seed.is_empty());
+        match (self.time, start_is_known) {
+            (Some(_), _) => {
+                Err(Failure::refused("--partition: `--for` has no set of seeds to divide; use --seeds A..B"))
+            }
+            (None, false) => Err(Failure::refused(format!(
+                "--partition: every slice would begin with another random seed; use --seeds A..B, or set {SEED_VARIABLE}"
+            ))),
+            (None, true) => Ok(partition),
+        }
+    }
+
+    /// The overrides, with the limit of simulated time as what it is.
+    pub fn all_overrides(&self) -> Overrides {
+        let mut overrides = self.overrides.clone();
+        overrides.set.extend(self.simulated_limit_s.map(|seconds| format!("limit_ms={}", seconds * 1_000)));
+        overrides
+    }
+}
+
+/// Reads `90s`, `10m`, `8h`.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a number with s, m or h, as in 10m".to_owned();
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).filter(|&seconds| seconds > 0).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 impl Cli {
@@ -319,16 +414,16 @@ mod tests {
             );
         }
         assert!(refusal("sim --html out.html").starts_with("`--html` is not part of this version"));
-        assert!(refusal("sweep --for 10m").starts_with("`--for` is not part of this version"));
-        assert!(refusal("sweep --partition=slice:1/2").starts_with("`--partition` is not part of this version"));
     }
 
     #[test]
     fn every_other_mistake_says_what_is_allowed() {
         assert!(refusal("swep").contains("did you mean `sweep`?"));
-        assert!(refusal("").contains("available: sim, scenarios, sweep, test, ci"));
+        assert!(refusal("").contains("available: sim, scenarios, sweep, merge, replay, shrink, test, ci"));
         assert!(refusal("sim --trace loud").contains("off, short, full"));
         assert!(refusal("sweep cutover/swarm").contains("--seeds <A..B>"));
+        assert!(refusal("sweep --for ten").contains("as in 10m"));
+        assert!(refusal("sweep --for 10m --count 5").contains("--count"));
         assert!(refusal("sweep --seeds 0..1 --max-fail none").contains("or `all`"));
         assert!(refusal("sweep --seeds 0..1 --jobs 0").contains("--jobs"));
         assert!(refusal("sweep --seeds 0..1 --count 2").contains("--count"));

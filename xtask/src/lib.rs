@@ -8,15 +8,22 @@
 //! time. Nothing here judges a run either. Verdicts come from the worker; the command line adds only those that a worker
 //! cannot speak for itself: it crashed, it hung, it said two different things, or a whole sweep never reached a mark.
 
+pub mod build_id;
+pub mod bundle;
 pub mod catalog;
 pub mod cli;
 pub mod docs;
 pub mod exit;
 pub mod kills;
+pub mod merge;
+pub mod partition;
 pub mod print;
 pub mod record;
+pub mod replay;
 pub mod runs;
 pub mod seeds;
+pub mod shrink;
+pub mod signals;
 pub mod sim;
 pub mod sweep;
 pub mod test;

@@ -5,7 +5,7 @@ use xtask::exit::{ExitCode, Failure};
 use xtask::print::{note, out, red};
 use xtask::worker::Worker;
 use xtask::workspace::Workspace;
-use xtask::{sim, sweep, test};
+use xtask::{merge, replay, shrink, sim, sweep, test};
 
 fn main() -> std::process::ExitCode {
     let result = match cli::parse(std::env::args_os()) {
@@ -35,6 +35,9 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
             Worker::build(&workspace, build)?.print(arguments)
         }
         Command::Sweep(options) => sweep::run(&workspace, build, options),
+        Command::Merge(options) => merge::run(&workspace, build, options),
+        Command::Replay(options) => replay::run(&workspace, build, options),
+        Command::Shrink(options) => shrink::run(&workspace, build, options),
         Command::Test { areas } => test::run(&workspace, build, areas),
         Command::Ci => test::run(&workspace, build, &[]),
     }

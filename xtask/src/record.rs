@@ -5,10 +5,13 @@
 
 use miroir_sim::record::Record;
 use miroir_sim::seed::Seed;
-use miroir_sim::verdict::Verdict;
+use miroir_sim::verdict::{Verdict, fingerprint};
 
 use crate::exit::{ExitCode, Failure};
 use crate::worker::{Ended, Output};
+
+/// All divergences are of one kind: how they differ varies from run to run.
+const DIVERGED: &str = "two runs of one seed differ";
 
 /// A record, and the line in which it came.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,9 +60,10 @@ impl Recorded {
     }
 
     /// The same run, found to have done two different things: the one case in which a worker is overruled.
-    pub fn diverged(mut self, fingerprint: String) -> Recorded {
+    pub fn diverged(mut self, cause: String) -> Recorded {
         self.record.verdict = Verdict::Diverged;
-        self.record.fingerprint = Some(fingerprint);
+        self.record.fingerprint = Some(fingerprint(Verdict::Diverged, "twice", DIVERGED));
+        self.record.cause = Some(cause);
         self.line = self.record.to_json();
         self
     }
@@ -86,7 +90,8 @@ impl Recorded {
 
     /// Why this run counts as a finding.
     pub fn reason(&self) -> &str {
-        self.record.fingerprint.as_deref().unwrap_or("no reason given")
+        let Record { cause, fingerprint, .. } = &self.record;
+        cause.as_deref().or(fingerprint.as_deref()).unwrap_or("no reason given")
     }
 }
 
@@ -113,7 +118,7 @@ mod tests {
         );
         assert_eq!(Record::from_json(&run.line).unwrap(), run.record);
         let diverged = Record::from_json(&run.diverged("two hashes".to_owned()).line).unwrap();
-        assert_eq!((diverged.verdict, diverged.fingerprint.as_deref()), (Verdict::Diverged, Some("two hashes")));
+        assert_eq!((diverged.verdict, diverged.cause.as_deref()), (Verdict::Diverged, Some("two hashes")));
     }
 
     #[test]

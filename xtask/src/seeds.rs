@@ -48,6 +48,11 @@ impl SeedRange {
         Ok(SeedRange(first..last))
     }
 
+    /// All seeds from the environment's on, or from chance's: for a sweep that ends with its time.
+    pub fn open() -> Result<SeedRange, Failure> {
+        Ok(SeedRange(choose(None)?.0..u64::MAX))
+    }
+
     pub fn len(&self) -> u64 {
         self.0.end.saturating_sub(self.0.start)
     }

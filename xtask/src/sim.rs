@@ -5,12 +5,14 @@
 
 use std::path::Path;
 
+use miroir_sim::seed::Seed;
 use miroir_sim::verdict::Verdict;
 
+use crate::bundle;
 use crate::catalog;
 use crate::cli::Sim;
 use crate::exit::{ExitCode, Failure};
-use crate::print::{note, out, pass_on_stderr};
+use crate::print::{note, out, pass_on_stderr, quoted};
 use crate::record::Recorded;
 use crate::runs;
 use crate::seeds;
@@ -43,10 +45,31 @@ pub fn run(workspace: &Workspace, build: Build, sim: &Sim) -> Result<ExitCode, F
     if runs::keep(&folder)? && result.is_ok() {
         say(format!("kept in {}", workspace.shown(&folder)));
     }
+    if let Ok(ExitCode::Finding) = result {
+        say(next(workspace, sim, scenario, seed, build, &folder));
+    }
     if result.is_ok() {
         say(format!("seed {seed}"));
     }
     result
+}
+
+/// What to type after a failure.
+fn next(workspace: &Workspace, sim: &Sim, scenario: &str, seed: Seed, build: Build, folder: &Path) -> String {
+    let dev = if build == Build::Dev { " --dev" } else { "" };
+    let mut again = format!("cargo xtask sim {} --seed {seed}", quoted(scenario));
+    if let Some(plan) = &sim.plan {
+        again.push_str(&format!(" --plan {}", quoted(&plan.display().to_string())));
+    }
+    for argument in sim.overrides.to_arguments() {
+        again.push_str(&format!(" {}", quoted(&argument)));
+    }
+    let mut text = format!("\nNext:\n  {again}{dev}    again\n  {again} --trace short{dev}    with what happened");
+    if folder.join(bundle::FILE).exists() {
+        let folder = quoted(&workspace.shown(folder).to_string());
+        text.push_str(&format!("\n  cargo xtask shrink {folder}{dev}    as a plan that reads in a minute"));
+    }
+    text
 }
 
 /// The report for a person comes straight from the worker; `--twice` adds what the comparison found.

@@ -16,6 +16,7 @@ use crate::cli::{Area, MaxFail, Overrides, TraceLevel};
 use crate::docs;
 use crate::exit::{ExitCode, Failure};
 use crate::kills;
+use crate::partition::Partition;
 use crate::print::{green, note, out, red};
 use crate::record::Recorded;
 use crate::runs;
@@ -157,6 +158,8 @@ fn scenarios(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     let request = sweep::Request {
         entries: catalog.all_but_canary(),
         seeds: SeedRange(SCENARIO_SEEDS),
+        time: None,
+        partition: Partition::WHOLE,
         overrides: Overrides::default(),
         build,
         jobs: None,
@@ -167,7 +170,8 @@ fn scenarios(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     };
     let outcome = sweep::execute(workspace, &worker, &catalog, &request)?;
     let alarm = u64::from(outcome.broken_alarm.is_none());
-    Ok(Count { passed: outcome.passed() + alarm, failed: outcome.findings() })
+    let regressions = (outcome.regressions.len() - outcome.regressed().count()) as u64;
+    Ok(Count { passed: outcome.passed() + alarm + regressions, failed: outcome.findings() })
 }
 
 /// One known kill per planted bug.

@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::io::Read;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -17,12 +18,22 @@ use std::time::{Duration, Instant};
 
 use miroir_sim::seed::Seed;
 
+use crate::build_id;
 use crate::cli::{Overrides, TraceLevel};
 use crate::exit::{ExitCode, Failure, of_worker};
+use crate::signals::Signals;
 use crate::workspace::Workspace;
 
 /// The environment variable that names a worker to use instead of building one.
 pub const WORKER_VARIABLE: &str = "MIROIR_WORKER";
+
+/// How a worker ended that an impatient operator killed.
+pub const INTERRUPTED: &str = "was interrupted";
+
+/// How many workers run at a time when nobody says: one per core.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
 
 /// How much of a failed worker's stderr goes into its record, in bytes from the end.
 const STDERR_TAIL: usize = 2_000;
@@ -50,6 +61,10 @@ impl Build {
 #[derive(Clone, Debug)]
 pub struct Worker {
     program: PathBuf,
+    /// What its records call this build.
+    build: String,
+    /// Who may end it before it ends by itself.
+    signals: Option<Signals>,
 }
 
 /// One run: what the worker's command line says.
@@ -111,8 +126,12 @@ impl Worker {
     /// Builds the worker. Cargo's own output goes to stderr, so a failed build needs no second explanation.
     pub fn build(workspace: &Workspace, build: Build) -> Result<Worker, Failure> {
         if let Some(program) = std::env::var_os(WORKER_VARIABLE) {
-            return Ok(Worker { program: PathBuf::from(program) });
+            let program = PathBuf::from(program);
+            let build = build_id::of_program(&program)?;
+            return Ok(Worker { program, build, signals: None });
         }
+        // First, so that an edit during the build gives a name that the next build does not have.
+        let name = build_id::of_sources(workspace.root())?;
         let mut cargo = workspace.simulator_cargo("build");
         cargo.args(["--package", "miroir-scenarios", "--bin", "miroir-worker", "--profile", build.profile()]);
         cargo.args(["--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
@@ -126,7 +145,7 @@ impl Worker {
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
             .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
             .next_back()
-            .map(|program| Worker { program })
+            .map(|program| Worker { program, build: name, signals: None })
             .ok_or_else(|| Failure::internal("cargo built the worker and named no program"))
     }
 
@@ -139,7 +158,17 @@ impl Worker {
         std::fs::hard_link(&self.program, &program)
             .or_else(|_| std::fs::copy(&self.program, &program).map(drop))
             .map_err(|error| Failure::io("keep a copy of the worker at", program.display(), &error))?;
-        Ok(Worker { program })
+        Ok(Worker { program, ..self.clone() })
+    }
+
+    /// This worker with every run in a process group of its own, so that Ctrl-C does not reach it; a second Ctrl-C kills it.
+    pub fn listening_to(self, signals: Signals) -> Worker {
+        Worker { signals: Some(signals), ..self }
+    }
+
+    /// What its records call this build.
+    pub fn build_name(&self) -> &str {
+        &self.build
     }
 
     /// Removes a pinned worker. One that is left behind only takes space.
@@ -178,7 +207,7 @@ impl Worker {
 
     fn run(&self, job: &Job) -> Command {
         let mut command = self.command();
-        command.args(["run", "--scenario", job.scenario, "--seed", &job.seed.to_string()]);
+        command.args(["run", "--scenario", job.scenario, "--seed", &job.seed.to_string(), "--build", &self.build]);
         command.args(job.overrides.to_arguments());
         if let Some(level) = job.trace {
             command.args(["--trace", level.name()]);
@@ -201,11 +230,15 @@ impl Worker {
 
     fn capture(&self, command: &mut Command, limit: Option<Duration>) -> Result<Output, Failure> {
         let started = Instant::now();
+        if self.signals.is_some() {
+            apart(command);
+        }
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|error| self.cannot_start(&error))?;
         let stdout = collect(child.stdout.take());
         let stderr = collect(child.stderr.take());
-        let ended = wait(&mut child, limit).map_err(|error| Failure::io("wait for", "the worker", &error))?;
+        let ended = wait(&mut child, limit, self.signals.as_ref())
+            .map_err(|error| Failure::io("wait for", "the worker", &error))?;
         let stderr = finish(&stderr);
         let tail = stderr.len().saturating_sub(STDERR_TAIL);
         Ok(Output {
@@ -230,10 +263,11 @@ impl Output {
 }
 
 /// Waits for `child`, and kills it at the wall limit.
-fn wait(child: &mut Child, limit: Option<Duration>) -> std::io::Result<Ended> {
-    let Some(limit) = limit else {
+fn wait(child: &mut Child, limit: Option<Duration>, signals: Option<&Signals>) -> std::io::Result<Ended> {
+    if limit.is_none() && signals.is_none() {
         return child.wait().map(ended);
-    };
+    }
+    let limit = limit.unwrap_or(Duration::MAX);
     let started = Instant::now();
     let mut pause = Duration::from_micros(500);
     loop {
@@ -245,8 +279,14 @@ fn wait(child: &mut Child, limit: Option<Duration>) -> std::io::Result<Ended> {
             child.wait()?;
             return Ok(Ended::Hung(limit));
         }
+        if signals.is_some_and(Signals::is_impatient) {
+            child.kill()?;
+            child.wait()?;
+            return Ok(Ended::Abnormally(INTERRUPTED.to_owned()));
+        }
         thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(5));
+        // A run takes tens of milliseconds; waiting longer than this would show in the seeds per minute.
+        pause = (pause * 2).min(Duration::from_millis(1));
     }
 }
 
@@ -274,6 +314,15 @@ fn finish(pipe: &mpsc::Receiver<Vec<u8>>) -> Vec<u8> {
     }
     bytes
 }
+
+#[cfg(unix)]
+fn apart(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+    command.process_group(0);
+}
+
+#[cfg(not(unix))]
+fn apart(_: &mut Command) {}
 
 fn ended(status: ExitStatus) -> Ended {
     match status.code() {

@@ -3,11 +3,14 @@
 //! Threads take the next task by number, so the set of runs does not depend on how many there are; only the order of the
 //! results does.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use miroir_sim::seed::Seed;
 use miroir_sim::verdict::Verdict;
@@ -15,12 +18,19 @@ use miroir_sim::verdict::Verdict;
 use crate::cli::Overrides;
 use crate::exit::{ExitCode, Failure};
 use crate::record::Recorded;
-use crate::worker::{Ended, Job, Worker};
+use crate::worker::{Ended, INTERRUPTED, Job, Worker};
 
 /// Of this many passing seeds of a scenario, one runs a second time.
 const SAMPLE_EVERY: u64 = 50;
 
+/// How often the calling thread looks up while no result comes.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What a worker that could not do its work is called.
+const INTERNAL: &str = "internal error of the worker";
+
 /// One seed of one scenario.
+#[derive(Clone, Debug)]
 pub struct Task<'a> {
     /// The place of the scenario in the request.
     pub scenario: usize,
@@ -37,83 +47,159 @@ pub struct Finished {
     pub compared: bool,
 }
 
+/// What somebody who asks is told: what runs, and since when.
+pub struct Running {
+    pub id: String,
+    pub seed: u64,
+    pub since: Instant,
+}
+
+/// The cheapest failing run of each kind, whose files are kept: its cost, and where they are.
+type Exemplars = BTreeMap<(String, String), ((u64, u64), PathBuf)>;
+
 /// What all runs of a sweep share.
 pub struct Pool<'a> {
     pub worker: &'a Worker,
     pub overrides: &'a Overrides,
     pub limit: Duration,
-    /// The sweep's folder; the files of failing seeds go below it.
+    /// The sweep's folder; the files of exemplars go below it.
     pub folder: &'a Path,
+    exemplars: Mutex<Exemplars>,
+    running: Mutex<BTreeMap<usize, Running>>,
 }
 
-impl Pool<'_> {
-    /// Runs `task(0)`, `task(1)`, ... until there is none. `each` gets the place of the scenario and the result, on the
-    /// calling thread, and says whether to go on. The first failure ends the sweep; runs that are under way are awaited
-    /// and reported.
+/// What the calling thread is told.
+pub enum News {
+    /// The place of the scenario, and the result.
+    Finished(usize, Box<Finished>),
+    /// Nothing, but time has passed.
+    Tick,
+}
+
+impl<'a> Pool<'a> {
+    pub fn new(worker: &'a Worker, overrides: &'a Overrides, limit: Duration, folder: &'a Path) -> Pool<'a> {
+        Pool { worker, overrides, limit, folder, exemplars: Mutex::default(), running: Mutex::default() }
+    }
+
+    /// What runs now, the longest first.
+    pub fn running(&self) -> Vec<String> {
+        let running = lock(&self.running);
+        let mut runs: Vec<&Running> = running.values().collect();
+        runs.sort_by_key(|run| run.since);
+        let line =
+            |run: &&Running| format!("{} seed {} for {:.1} s", run.id, run.seed, run.since.elapsed().as_secs_f64());
+        runs.iter().map(line).collect()
+    }
+
+    /// Runs `task(0)`, `task(1)`, ... until there is none. `each` gets the news on the calling thread, and says whether to go
+    /// on. The first failure ends the sweep; runs that are under way are awaited and reported.
     pub fn run<'t>(
         &self,
         jobs: usize,
         task: impl Fn(u64) -> Option<Task<'t>> + Sync,
-        mut each: impl FnMut(usize, Finished) -> Result<bool, Failure>,
+        mut each: impl FnMut(News) -> bool,
     ) -> Result<(), Failure> {
         let next = AtomicU64::new(0);
         let stop = AtomicBool::new(false);
         let mut failure = None;
         thread::scope(|scope| {
             let (results, received) = mpsc::channel();
-            for _ in 0..jobs {
+            for job in 0..jobs {
                 let (results, task, next, stop) = (results.clone(), &task, &next, &stop);
                 scope.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
                         let Some(task) = task(next.fetch_add(1, Ordering::Relaxed)) else { return };
-                        if results.send((task.scenario, self.finish(&task))).is_err() {
+                        let running = Running { id: task.id.to_owned(), seed: task.seed, since: Instant::now() };
+                        lock(&self.running).insert(job, running);
+                        let finished = self.finish(&task);
+                        lock(&self.running).remove(&job);
+                        if results.send((task.scenario, finished)).is_err() {
                             return;
                         }
                     }
                 });
             }
             drop(results);
-            for (scenario, result) in received {
-                match result.and_then(|finished| each(scenario, finished)) {
-                    Ok(true) => {}
-                    Ok(false) => stop.store(true, Ordering::Relaxed),
-                    Err(error) => {
-                        stop.store(true, Ordering::Relaxed);
+            loop {
+                let go_on = match received.recv_timeout(TICK) {
+                    Ok((scenario, Ok(Some(finished)))) => each(News::Finished(scenario, Box::new(finished))),
+                    Ok((_, Ok(None))) => true,
+                    Ok((_, Err(error))) => {
                         failure.get_or_insert(error);
+                        false
                     }
+                    Err(RecvTimeoutError::Timeout) => each(News::Tick),
+                    Err(RecvTimeoutError::Disconnected) => break,
+                };
+                if !go_on {
+                    stop.store(true, Ordering::Relaxed);
                 }
             }
         });
         failure.map_or(Ok(()), Err)
     }
 
-    /// Runs one seed, and once more where that says something: after every failure, now with its files kept, and for a
-    /// sample of the passes.
-    fn finish(&self, task: &Task) -> Result<Finished, Failure> {
-        let (first, first_hung) = self.once(task, None)?;
-        let failed = first.record.verdict != Verdict::Pass;
+    /// Runs one seed, and once more where that says something: after every failure, and for a sample of the passes. Nothing
+    /// if somebody has killed it who has seen enough.
+    fn finish(&self, task: &Task) -> Result<Option<Finished>, Failure> {
+        let first = self.once(task, None)?;
+        if first.was_interrupted() {
+            return Ok(None);
+        }
+        let failed = first.run.record.verdict != Verdict::Pass;
         if !failed && !task.ordinal.is_multiple_of(SAMPLE_EVERY) {
-            return Ok(Finished { run: first, compared: false });
+            return Ok(Some(Finished { run: first.run, compared: false }));
         }
-        let files = self.folder.join("failing").join(format!("{}-{}", task.id.replace('/', "-"), task.seed));
-        let out = failed && std::fs::create_dir_all(&files).is_ok();
-        let (second, second_hung) = self.once(task, out.then_some(files.as_path()))?;
-        if out {
-            // A crash leaves no files.
-            let _ = std::fs::remove_dir(&files);
+        let second = if failed { self.again_with_files(task, &first.run)? } else { self.once(task, None)? };
+        if second.was_interrupted() {
+            return Ok(Some(Finished { run: first.run, compared: false }));
         }
-        Ok(Finished { run: verdict_of_both(first, first_hung, second, second_hung), compared: true })
+        Ok(Some(Finished { run: verdict_of_both(first.run, first.hung, second.run, second.hung), compared: true }))
     }
 
-    /// One process. The flag says that it was killed at the wall limit.
-    fn once(&self, task: &Task, out: Option<&Path>) -> Result<(Recorded, bool), Failure> {
+    /// The second run of a failure. Of each kind, the files of the cheapest seed are kept, so that a sweep with many
+    /// failures does not fill the disk.
+    fn again_with_files(&self, task: &Task, first: &Recorded) -> Result<Once, Failure> {
+        let fingerprint = first.record.fingerprint.clone().unwrap_or_default();
+        let key = (task.id.to_owned(), fingerprint);
+        let cost = (first.record.simulated_ns, task.seed);
+        let is_cheapest = |exemplars: &Exemplars| exemplars.get(&key).is_none_or(|(other, _)| cost < *other);
+        if !is_cheapest(&lock(&self.exemplars)) {
+            return self.once(task, None);
+        }
+        let files = exemplar_folder(self.folder, task.id, Seed(task.seed));
+        if fs::create_dir_all(&files).is_err() {
+            return self.once(task, None);
+        }
+        let mut second = self.once(task, Some(&files))?;
+        if second.run.record.fingerprint.as_deref() == Some(INTERNAL) {
+            // Its files could not be written, which says nothing about the seed.
+            second = self.once(task, None)?;
+        }
+        // A crash leaves no files, and an empty folder goes.
+        if fs::remove_dir(&files).is_err() {
+            let mut exemplars = lock(&self.exemplars);
+            let loser = if is_cheapest(&exemplars) {
+                exemplars.insert(key, (cost, files)).map(|(_, other)| other)
+            } else {
+                Some(files)
+            };
+            if let Some(loser) = loser {
+                let _ = fs::remove_dir_all(loser);
+            }
+        }
+        Ok(second)
+    }
+
+    /// One process.
+    fn once(&self, task: &Task, out: Option<&Path>) -> Result<Once, Failure> {
         let seed = Seed(task.seed);
         let output = self.worker.record(&Job { out, ..Job::bare(task.id, seed, self.overrides) }, Some(self.limit))?;
         let hung = output.ended == Ended::Hung(self.limit);
         let run = match Recorded::of(task.id, seed, &output) {
             // One seed that breaks the tool is no reason to lose the others.
             Err(failure) if failure.exit == ExitCode::Internal => {
-                Recorded::crashed(task.id, seed, "internal error of the worker", &failure.line, 0)
+                Recorded::crashed(task.id, seed, INTERNAL, &failure.line, 0)
             }
             other => other?,
         };
@@ -123,8 +209,31 @@ impl Pool<'_> {
         } else {
             Recorded::crashed(task.id, seed, "printed the record of another run", &run.line, 0)
         };
-        Ok((run, hung))
+        Ok(Once { run, hung })
     }
+}
+
+/// Where the files of a failing seed are kept.
+pub fn exemplar_folder(folder: &Path, id: &str, seed: Seed) -> PathBuf {
+    folder.join("failing").join(format!("{}-{seed}", id.replace('/', "-")))
+}
+
+/// One process of one seed.
+struct Once {
+    run: Recorded,
+    /// It was killed at the wall limit.
+    hung: bool,
+}
+
+impl Once {
+    fn was_interrupted(&self) -> bool {
+        self.run.record.fingerprint.as_deref() == Some(INTERRUPTED)
+    }
+}
+
+/// Nothing that a panicking thread leaves behind is half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What two runs of one seed say together. The wall limit is a matter of the machine: where only one run met it, the
@@ -135,8 +244,8 @@ fn verdict_of_both(first: Recorded, first_hung: bool, second: Recorded, second_h
         (false, true) => second,
         (false, false) if first.agrees_with(&second) => first,
         (false, false) => {
-            let fingerprint = format!("{} once, {} once", first.said(), second.said());
-            first.diverged(fingerprint)
+            let cause = format!("{} once, {} once", first.said(), second.said());
+            first.diverged(cause)
         }
     }
 }

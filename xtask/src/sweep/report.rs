@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use miroir_sim::coverage::Matrix;
 use miroir_sim::record::VERSION;
 use miroir_sim::verdict::Verdict;
 use serde_json::json;
@@ -10,35 +11,64 @@ use serde_json::json;
 use crate::print::{counted, green, quoted, red};
 use crate::worker::Build;
 
-use super::tally::{Failing, Tally, WELL_ACKED_PERCENT};
-use super::{Outcome, Request};
+use super::groups::{Group, Groups, Since};
+use super::outcome::Outcome;
+use super::pool::exemplar_folder;
+use super::tally::{Tally, WELL_ACKED_PERCENT};
 
-/// How many failing seeds are listed; all of them stand in `results.jsonl`.
-const LISTED: usize = 20;
+/// How many different failures are listed; `sweep.json` has them all.
+const LISTED: usize = 12;
 
-/// The tables, the failing seeds with what to type next, and a closing line.
-pub fn text(outcome: &Outcome, request: &Request) -> String {
+/// The tables, the failures with what to type next, and a closing line.
+pub fn text(outcome: &Outcome) -> String {
     let mut text = format!("\n{}\n", scenarios(&outcome.tallies));
     if outcome.tallies.iter().any(|tally| tally.marks().next().is_some()) {
         let _ = writeln!(text, "\n{}", marks(&outcome.tallies));
     }
-    let failing: Vec<(&Tally, &Failing)> =
-        outcome.tallies.iter().flat_map(|tally| tally.failing().iter().map(move |failing| (tally, failing))).collect();
-    if !failing.is_empty() {
-        let _ = writeln!(text, "\nTo reproduce:");
+    if let Some(table) = matrix(outcome) {
+        let _ = writeln!(text, "\n{table}");
     }
-    for (tally, failing) in failing.iter().take(LISTED) {
-        let command = reproduce(tally.id(), failing, request);
-        let _ = writeln!(text, "  {command}\n      {}: {}", failing.verdict, failing.reason);
+    let groups = outcome.groups.by_frequency();
+    for group in groups.iter().take(LISTED) {
+        let _ = write!(text, "\n{}", failure(outcome, group));
     }
-    if failing.len() > LISTED {
-        let _ = writeln!(text, "  and {} more in results.jsonl", failing.len() - LISTED);
+    if groups.len() > LISTED {
+        let _ = writeln!(text, "\nand {} more kinds of failures in sweep.json", groups.len() - LISTED);
     }
     let _ = writeln!(text);
     for line in alarms(outcome) {
         let _ = writeln!(text, "{line}");
     }
     text + &closing(outcome)
+}
+
+/// One kind of failure: what, how often, since when, and what to type next.
+fn failure(outcome: &Outcome, group: &Group) -> String {
+    let since = match (outcome.last.as_ref(), Groups::since(group, outcome.last_groups())) {
+        (None, _) => "",
+        (Some(_), Since::New) => "New ",
+        (Some(_), Since::Ongoing) => "Ongoing ",
+    };
+    let (verdict, runs) = (red(&group.verdict.to_string()), counted(group.runs, "run"));
+    let mut text = format!("{since}{verdict} {} of {}, {runs}\n", group.fingerprint, group.scenario);
+    let _ = writeln!(text, "  seed {}: {}", group.exemplar, group.cause);
+    for command in next(outcome, group) {
+        let _ = writeln!(text, "  {command}");
+    }
+    text
+}
+
+/// The commands that take one further: run it again, make it smaller.
+pub fn next(outcome: &Outcome, group: &Group) -> Vec<String> {
+    let mut commands = vec![reproduce(outcome, group)];
+    // A divergence or a crash has no plan that fails reliably; shrinking holds on to verdicts of oracles.
+    let kept = exemplar_folder(&outcome.asked.folder, &group.scenario, group.exemplar).exists();
+    if kept && matches!(group.verdict, Verdict::Violation | Verdict::Stalled | Verdict::Crashed) {
+        let folder = format!("{}/failing/{}-{}", outcome.asked.shown, group.scenario.replace('/', "-"), group.exemplar);
+        let dev = if outcome.asked.build == Build::Dev { " --dev" } else { "" };
+        commands.push(format!("cargo xtask shrink {}{dev}", quoted(&folder)));
+    }
+    commands
 }
 
 /// One line per scenario.
@@ -111,70 +141,110 @@ fn align_right(table: &mut Table, column: usize) {
     }
 }
 
-/// What is wrong beyond single seeds.
+/// Which fault began in which phase, how often: the whole sweep's, all scenarios together.
+fn matrix(outcome: &Outcome) -> Option<Table> {
+    let mut whole = Matrix::default();
+    outcome.tallies.iter().for_each(|tally| whole.merge(&tally.matrix));
+    let mut kinds: Vec<&str> = whole.rows().flat_map(|(_, kinds)| kinds.keys().map(String::as_str)).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    if kinds.is_empty() {
+        return None;
+    }
+    let mut table = table([]);
+    table.set_header(["phase \\ fault"].into_iter().chain(kinds.iter().copied()));
+    for (phase, _) in whole.rows() {
+        let counts = kinds.iter().map(|kind| whole.get(phase, kind).to_string());
+        table.add_row([phase.to_owned()].into_iter().chain(counts));
+    }
+    for column in 1..=kinds.len() {
+        align_right(&mut table, column);
+    }
+    Some(table)
+}
+
+/// What is wrong beyond single seeds, and what is right again.
 fn alarms(outcome: &Outcome) -> Vec<String> {
-    let broken = outcome.broken_alarm.iter().map(|why| format!("{}: {why}", red("the alarm is broken")));
-    let stopped = outcome.stopped.then(|| "stopped early (--max-fail), so unreached marks are not judged".to_owned());
-    let unreached = outcome.tallies.iter().filter(|_| !outcome.stopped).flat_map(|tally| {
-        let line =
-            move |mark| format!("{}: {} never reached `{mark}`", red(&Verdict::Unreached.to_string()), tally.id());
-        tally.unreached().into_iter().map(line).collect::<Vec<_>>()
-    });
-    broken.chain(unreached).chain(stopped).collect()
+    let mut lines: Vec<String> =
+        outcome.problems.iter().map(|problem| format!("{}: {problem}", red("incomplete"))).collect();
+    lines.extend(outcome.broken_alarm.iter().map(|why| format!("{}: {why}", red("the alarm is broken"))));
+    for (path, problem) in outcome.regressed() {
+        lines.push(format!("{}: {path}: {problem}\n  cargo xtask replay {}", red("regression"), quoted(path)));
+    }
+    for (id, mark) in outcome.unreached() {
+        lines.push(format!("{}: {id} never reached `{mark}`", red(&Verdict::Unreached.to_string())));
+    }
+    for group in outcome.groups.gone(outcome.last_groups()) {
+        // Gone is what ran again and passed; other seeds say little about it.
+        let tally = outcome.tallies.iter().find(|tally| tally.id() == group.scenario);
+        let again = tally.is_some_and(|tally| tally.ran(group.exemplar));
+        let (what, seed) = if again { ("Resolved", "passes") } else { ("Not seen again", "did not run") };
+        let (fingerprint, id) = (&group.fingerprint, &group.scenario);
+        lines.push(format!("{what}: {} {fingerprint} of {id} (seed {} {seed})", group.verdict, group.exemplar));
+    }
+    if let Some(why) = &outcome.cut_short {
+        lines.push(format!("stopped early ({why}), so unreached marks are not judged"));
+    }
+    lines
 }
 
 fn closing(outcome: &Outcome) -> String {
-    let seeds: u64 = outcome.tallies.iter().map(Tally::seeds).sum();
+    let seeds = outcome.seeds();
     let compared: u64 = outcome.tallies.iter().map(|tally| tally.compared).sum();
     let verdict = match outcome.findings() {
         0 => green("as expected"),
         findings => red(&counted(findings, "finding")),
     };
     let canary = if outcome.broken_alarm.is_none() { "canary found, " } else { "" };
+    let regressions = match outcome.regressions.len() {
+        0 => String::new(),
+        count => format!("{} run, ", counted(count as u64, "regression")),
+    };
     format!(
-        "{}: {} in {:.1} s, {:.0} seeds/min with {}, {canary}{compared} compared in two processes",
+        "{}: {} in {:.1} s, {:.0} seeds/min with {}, {canary}{regressions}{compared} compared in two processes",
         verdict,
         counted(seeds, "seed"),
         outcome.wall.as_secs_f64(),
-        seeds_per_min(outcome, seeds),
+        outcome.seeds_per_min(),
         counted(outcome.jobs as u64, "job"),
     )
 }
 
-fn seeds_per_min(outcome: &Outcome, seeds: u64) -> f64 {
-    seeds as f64 * 60.0 / outcome.wall.as_secs_f64().max(0.001)
-}
-
-/// The command that runs one seed of this sweep again.
-fn reproduce(id: &str, failing: &Failing, request: &Request) -> String {
-    let mut command = format!("cargo xtask sim {} --seed {}", quoted(id), failing.seed);
-    for argument in request.overrides.to_arguments() {
+/// The command that runs the exemplar of a group again.
+pub fn reproduce(outcome: &Outcome, group: &Group) -> String {
+    let mut command = format!("cargo xtask sim {} --seed {}", quoted(&group.scenario), group.exemplar);
+    for argument in outcome.asked.overrides.to_arguments() {
         let _ = write!(command, " {}", quoted(&argument));
     }
     // Two processes are what shows a divergence.
-    command.push_str(if failing.verdict == Verdict::Diverged { " --twice" } else { "" });
-    command.push_str(if request.build == Build::Dev { " --dev" } else { "" });
+    command.push_str(if group.verdict == Verdict::Diverged { " --twice" } else { "" });
+    command.push_str(if outcome.asked.build == Build::Dev { " --dev" } else { "" });
     command
 }
 
 /// The last line of `sweep --json`.
-pub fn summary(outcome: &Outcome, request: &Request) -> String {
-    let seeds: u64 = outcome.tallies.iter().map(Tally::seeds).sum();
-    let failing = outcome.tallies.iter().flat_map(|tally| {
-        tally.failing().iter().map(|failing| {
-            json!({
-                "scenario": tally.id(), "seed": failing.seed, "verdict": failing.verdict, "reason": failing.reason,
-                "reproduce": reproduce(tally.id(), failing, request),
-            })
+pub fn summary(outcome: &Outcome) -> String {
+    let last = outcome.last_groups();
+    let groups = outcome.groups.by_frequency();
+    let failing = groups.iter().map(|group| {
+        let since = match Groups::since(group, last) {
+            Since::New => "new",
+            Since::Ongoing => "ongoing",
+        };
+        json!({
+            "scenario": group.scenario, "seed": group.exemplar, "verdict": group.verdict, "reason": group.cause,
+            "fingerprint": group.fingerprint, "runs": group.runs, "seeds": group.seeds, "since": since,
+            "reproduce": reproduce(outcome, group), "next": next(outcome, group),
         })
     });
     let sums = json!({
-        "seeds": seeds, "passed": outcome.passed(), "findings": outcome.findings(), "exit": outcome.exit().code(),
-        "canary": outcome.broken_alarm.as_deref().unwrap_or("found"), "stopped": outcome.stopped,
-        "wall_ms": u64::try_from(outcome.wall.as_millis()).unwrap_or(u64::MAX), "jobs": outcome.jobs,
-        "seeds_per_min": seeds_per_min(outcome, seeds).round(),
+        "seeds": outcome.seeds(), "passed": outcome.passed(), "findings": outcome.findings(),
+        "exit": outcome.exit().code(), "canary": outcome.broken_alarm.as_deref().unwrap_or("found"),
+        "stopped": outcome.cut_short.is_some(), "cut_short": outcome.cut_short, "problems": outcome.problems,
+        "regressions": outcome.regressions, "wall_ms": u64::try_from(outcome.wall.as_millis()).unwrap_or(u64::MAX),
+        "jobs": outcome.jobs, "seeds_per_min": outcome.seeds_per_min().round(),
         "scenarios": outcome.tallies.iter().map(Tally::to_json).collect::<Vec<_>>(),
-        "failing": failing.collect::<Vec<_>>(),
+        "failing": failing.collect::<Vec<_>>(), "gone": outcome.groups.gone(last),
     });
     // Schema version first, as in every line.
     format!("{{\"v\":{VERSION},\"summary\":{sums}}}")

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use miroir_sim::coverage::Matrix;
 use miroir_sim::record::{Migrations, WindowTotals};
 use miroir_sim::seed::Seed;
 use miroir_sim::verdict::Verdict;
 use serde_json::{Value, json};
 
 use crate::catalog::Entry;
-
-use super::pool::Finished;
+use crate::record::Recorded;
 
 /// A run counts as well served when at least this share of its writes was acked.
 pub const WELL_ACKED_PERCENT: u64 = 90;
@@ -21,14 +21,6 @@ pub struct Reached {
     pub times: u64,
 }
 
-/// A seed that did not pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failing {
-    pub seed: Seed,
-    pub verdict: Verdict,
-    pub reason: String,
-}
-
 /// The runs of one scenario, added up.
 #[derive(Clone, Debug)]
 pub struct Tally {
@@ -36,7 +28,10 @@ pub struct Tally {
     declared: Vec<String>,
     verdicts: BTreeMap<Verdict, u64>,
     marks: BTreeMap<String, Reached>,
-    failing: Vec<Failing>,
+    /// In order.
+    failing: Vec<Seed>,
+    /// The least and the greatest seed that ran.
+    bounds: Option<(Seed, Seed)>,
     pub acked: u64,
     pub rejected: u64,
     pub unknown: u64,
@@ -50,6 +45,8 @@ pub struct Tally {
     /// Seeds that ran in two processes.
     pub compared: u64,
     pub simulated_ns: u64,
+    /// Faults by the phase in which they began.
+    pub matrix: Matrix,
 }
 
 impl Tally {
@@ -60,6 +57,7 @@ impl Tally {
             verdicts: BTreeMap::new(),
             marks: entry.marks.iter().map(|mark| (mark.clone(), Reached::default())).collect(),
             failing: Vec::new(),
+            bounds: None,
             acked: 0,
             rejected: 0,
             unknown: 0,
@@ -70,11 +68,14 @@ impl Tally {
             well_acked: 0,
             compared: 0,
             simulated_ns: 0,
+            matrix: Matrix::default(),
         }
     }
 
-    pub fn add(&mut self, finished: &Finished) {
-        let record = &finished.run.record;
+    pub fn add(&mut self, run: &Recorded, compared: bool) {
+        let record = &run.record;
+        let (low, high) = self.bounds.unwrap_or((record.seed, record.seed));
+        self.bounds = Some((low.min(record.seed), high.max(record.seed)));
         *self.verdicts.entry(record.verdict).or_default() += 1;
         self.acked += record.acked;
         self.rejected += record.rejected;
@@ -89,23 +90,28 @@ impl Tally {
         self.migrations.aborted += record.migrations.aborted;
         self.migrations.refused += record.migrations.refused;
         self.migrated += u64::from(record.migrations.done > 0);
-        self.well_acked += u64::from(finished.run.acked_percent().is_some_and(|percent| percent >= WELL_ACKED_PERCENT));
-        self.compared += u64::from(finished.compared);
+        self.well_acked += u64::from(run.acked_percent().is_some_and(|percent| percent >= WELL_ACKED_PERCENT));
+        self.compared += u64::from(compared);
         self.simulated_ns = self.simulated_ns.saturating_add(record.simulated_ns);
+        self.matrix.merge(&record.matrix);
         for (mark, times) in record.marks.iter().filter(|(_, times)| **times > 0) {
             let reached = self.marks.entry(mark.clone()).or_default();
             reached.seeds += 1;
             reached.times += times;
         }
         if record.verdict != Verdict::Pass {
-            let reason = finished.run.reason().to_owned();
-            let at = self.failing.partition_point(|failing| failing.seed < record.seed);
-            self.failing.insert(at, Failing { seed: record.seed, verdict: record.verdict, reason });
+            let at = self.failing.partition_point(|seed| *seed < record.seed);
+            self.failing.insert(at, record.seed);
         }
     }
 
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Whether this seed ran and passed, as far as the bounds of the seeds that ran can tell.
+    pub fn ran(&self, seed: Seed) -> bool {
+        self.bounds.is_some_and(|(low, high)| (low..=high).contains(&seed))
     }
 
     pub fn seeds(&self) -> u64 {
@@ -126,8 +132,8 @@ impl Tally {
         self.marks.iter().map(|(mark, reached)| (mark.as_str(), *reached))
     }
 
-    /// In the order of their seeds.
-    pub fn failing(&self) -> &[Failing] {
+    /// The seeds that did not pass, in order.
+    pub fn failing(&self) -> &[Seed] {
         &self.failing
     }
 
@@ -148,8 +154,8 @@ impl Tally {
             "acked": self.acked, "rejected": self.rejected, "unknown": self.unknown,
             "windows": self.windows, "refusals": self.refusals, "migrations": self.migrations,
             "seeds_migrated": self.migrated, "seeds_well_acked": self.well_acked, "seeds_compared": self.compared,
-            "marks": marks, "unreached": self.unreached(), "simulated_ns": self.simulated_ns,
-            "failing": self.failing.iter().map(|failing| failing.seed).collect::<Vec<_>>(),
+            "marks": marks, "matrix": self.matrix, "unreached": self.unreached(), "simulated_ns": self.simulated_ns,
+            "failing": self.failing,
         })
     }
 }
@@ -159,10 +165,9 @@ mod tests {
     use miroir_sim::record::Record;
 
     use super::*;
-    use crate::record::Recorded;
 
-    fn finished(record: Record) -> Finished {
-        Finished { run: Recorded { line: record.to_json(), record }, compared: true }
+    fn run(record: Record) -> Recorded {
+        Recorded { line: record.to_json(), record }
     }
 
     fn blank() -> Record {
@@ -179,11 +184,14 @@ mod tests {
         let mut tally = Tally::new(&entry(&["m", "never"]));
         let marks = [("m".to_owned(), 3), ("extra".to_owned(), 1)].into();
         let migrations = Migrations { done: 2, ..Migrations::default() };
-        tally.add(&finished(Record { acked: 90, unknown: 10, marks, migrations, ..blank() }));
+        tally.add(&run(Record { acked: 90, unknown: 10, marks, migrations, ..blank() }), true);
         let windows = WindowTotals { permanent: 4, ..WindowTotals::default() };
         let marks = [("m".to_owned(), 0)].into();
         let verdict = Verdict::Violation;
-        tally.add(&finished(Record { verdict, acked: 89, rejected: 11, marks, windows, ..blank() }));
+        let mut matrix = Matrix::default();
+        matrix.count("Drain", "crash");
+        tally.add(&run(Record { verdict, acked: 89, rejected: 11, marks, windows, matrix, ..blank() }), true);
+        assert_eq!(tally.matrix.get("Drain", "crash"), 1);
         assert_eq!((tally.seeds(), tally.count(Verdict::Pass), tally.compared), (2, 1, 2));
         assert_eq!((tally.acked, tally.migrated, tally.well_acked, tally.windows.permanent), (179, 1, 1, 4));
         assert_eq!(tally.failing().len(), 1);
@@ -195,7 +203,7 @@ mod tests {
     #[test]
     fn a_script_finds_the_sums_under_stable_names() {
         let mut tally = Tally::new(&entry(&[]));
-        tally.add(&finished(Record { verdict: Verdict::Stalled, acked: 5, ..blank() }));
+        tally.add(&run(Record { verdict: Verdict::Stalled, acked: 5, ..blank() }), false);
         let value = tally.to_json();
         assert_eq!(value["verdicts"]["stalled"], 1);
         assert_eq!(value["failing"], json!([7]));

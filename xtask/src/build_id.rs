@@ -1,0 +1,72 @@
+//! Which build runs: the version, and a hash of the sources that decide what a run does.
+//!
+//! A hash of sources and not of the program, because it must be equal on every machine that takes part in a sweep, wherever
+//! and however each of them built. Formatting and comments change it too: "another build" means "may differ", no more.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::exit::Failure;
+
+/// What decides: the lock file, the toolchain, and the sources of everything below the worker.
+const FILES: [&str; 3] = ["Cargo.lock", "Cargo.toml", "rust-toolchain.toml"];
+const FOLDERS: [&str; 3] = ["sim", "store", "scenarios"];
+
+/// The name of the build that the tree at `root` gives, such as `0.1.0+3f9a00c1d2e4`.
+pub fn of_sources(root: &Path) -> Result<String, Failure> {
+    let mut paths: Vec<PathBuf> = FILES.iter().map(PathBuf::from).collect();
+    for folder in FOLDERS {
+        paths.push(Path::new(folder).join("Cargo.toml"));
+        collect(root, &Path::new(folder).join("src"), &mut paths)?;
+    }
+    paths.sort();
+    let mut hash = Xxh3::new();
+    for path in paths {
+        let bytes = fs::read(root.join(&path)).map_err(|error| Failure::io("read", path.display(), &error))?;
+        hash.update(path.to_string_lossy().as_bytes());
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(&bytes);
+    }
+    Ok(named(hash.digest()))
+}
+
+/// The name of a program that was not built from these sources.
+pub fn of_program(program: &Path) -> Result<String, Failure> {
+    let bytes = fs::read(program).map_err(|error| Failure::io("start the worker", program.display(), &error))?;
+    Ok(named(xxhash_rust::xxh3::xxh3_64(&bytes)))
+}
+
+fn named(digest: u64) -> String {
+    format!("{}+{:012x}", env!("CARGO_PKG_VERSION"), digest >> 16)
+}
+
+fn collect(root: &Path, folder: &Path, paths: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let cannot = |error: std::io::Error| Failure::io("list", folder.display(), &error);
+    for entry in fs::read_dir(root.join(folder)).map_err(cannot)? {
+        let entry = entry.map_err(cannot)?;
+        let path = folder.join(entry.file_name());
+        if entry.file_type().map_err(cannot)?.is_dir() {
+            collect(root, &path, paths)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_sources_have_one_name() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let name = of_sources(root).unwrap();
+        assert_eq!(name, of_sources(root).unwrap());
+        assert_eq!(name.len(), env!("CARGO_PKG_VERSION").len() + 13, "{name}");
+        assert!(of_sources(Path::new("/does/not/exist")).is_err());
+        assert_ne!(named(1 << 20), named(2 << 20));
+    }
+}
