@@ -14,8 +14,8 @@ use miroir_store::error::{EngineError, WireError};
 use miroir_store::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId};
 use miroir_store::migration::Stage;
 use miroir_store::wire::{
-    Answer, Command, Message, MigrationStatus, NameRange, Op, PageEnd, Purpose, Reply, RequestId, Selection, Shipped,
-    Token, decode, encode,
+    Answer, Command, CopyState, Message, MigrationStatus, NameRange, Op, PageEnd, Purpose, Reply, RequestId, Selection,
+    Shipped, Token, decode, encode,
 };
 
 use crate::disk::TestDisk;
@@ -162,7 +162,7 @@ fn other_versions_are_refused_by_name() {
         }
         assert!(image(&disk) == before, "nothing was written");
     }
-    let frame = encode(&Message::Ping);
+    let frame = encode(&Message::GetConfigs);
     for version in [0, 2, 200] {
         let mut other = frame.clone();
         other[0] = version;
@@ -195,6 +195,7 @@ pub fn messages() -> Vec<Message> {
     let status = MigrationStatus { id, shard, stage: Stage::Drain, attempt: 2, reason: Some("late".to_owned()) };
     let target = vec![NodeId(1), NodeId(2)];
     let purpose = Purpose::Delta;
+    let copy = CopyState { shard, epoch, damaged: true };
     vec![
         Message::Batch { shard, epoch, ops },
         Message::Batch { shard, epoch, ops: writes },
@@ -204,10 +205,10 @@ pub fn messages() -> Vec<Message> {
         Message::Unable { shard, epoch },
         Message::GetConfigs,
         Message::Configs { configs: vec![config.clone()] },
-        Message::Ping,
-        Message::Pong { node, disk: DiskId(11) },
+        Message::Ping { request },
+        Message::Pong { request, node, disk: DiskId(11), copies: vec![copy] },
         Message::Install { config: config.clone() },
-        Message::Installed { node, disk: DiskId(11), shard, epoch },
+        Message::Installed { node, disk: DiskId(11), copy },
         Message::Fetch { shard },
         Message::Digest { request, shard, epoch },
         Message::Digests { request, node, buckets: vec![1, 2], documents: 12, max_counter: 3 },
@@ -245,8 +246,17 @@ pub fn messages() -> Vec<Message> {
         Message::Unserved { request, node, why: "no".to_owned() },
         Message::Drop { shard, epoch },
         Message::Dropped { node, shard, epoch },
+        Message::Tombstones { request, shard, epoch, after: Some(key.clone()), limit: 256 },
+        Message::TombstoneList { request, node, entries: vec![(key.clone(), version)], more: true },
         Message::Command { n: 1, command: Command::Plan { id, shard, target, cutover: Cutover::Skipped } },
         Message::Command { n: 1, command: Command::SetAntiEntropy { enabled: true } },
+        Message::Command { n: 1, command: Command::Reverse { id, new: MigrationId(9) } },
+        Message::Command {
+            n: 1,
+            command: Command::Rebalance { first: id, nodes: vec![node], cutover: Cutover::Delta },
+        },
+        Message::Command { n: 1, command: Command::AddNode { node, address: "there".to_owned() } },
+        Message::Reply { n: 1, reply: Reply::Planned { ids: vec![id] } },
         Message::Reply { n: 1, reply: Reply::Refused { code: "Busy".to_owned(), text: "later".to_owned() } },
         Message::Reply {
             n: 1,

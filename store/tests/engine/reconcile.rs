@@ -12,7 +12,7 @@ use miroir_store::engine::Options;
 use miroir_store::env::{BoxFuture, Clock, Dice, Env, Nanos, Net, NoProbe, Peer};
 use miroir_store::id::{DiskId, Epoch, Key, NodeId, Session, ShardId};
 use miroir_store::node::Node;
-use miroir_store::reconcile::{Reconcile, Spec, Timing};
+use miroir_store::reconcile::{Reconcile, Source, Spec, Timing};
 use miroir_store::wire::{Message, Purpose, RequestId, Shipped, encode};
 
 use crate::disk::TestDisk;
@@ -120,7 +120,7 @@ impl Pair {
             shard: S0,
             epoch: Epoch::FIRST,
             purpose: Purpose::AntiEntropy,
-            sources: vec![self.replicas.clone()],
+            sources: vec![Source::majority_of(&self.replicas)],
             targets: self.replicas.clone(),
             counters_only: false,
         };
