@@ -237,10 +237,21 @@ impl Fabric {
         self.state().links.get(from, to).is_some_and(|link| link.cuts > 0)
     }
 
-    /// Makes a link worse under a token: at least this loss, this delay on top, at most this bandwidth (0: no limit), until
-    /// [`Fabric::relieve`] with the same token.
-    pub fn worsen(&self, from: ProcessId, to: ProcessId, token: u64, loss: Ratio, delay: Nanos, bandwidth_mbit: u64) {
-        self.with_link(from, to, |link, _| link.worse.push(Worse { token, loss, delay, bandwidth_mbit }));
+    /// Makes a link worse under a token: at least this loss, of at most so many frames (0: no limit), this delay on top, at most
+    /// this bandwidth (0: no limit), until [`Fabric::relieve`] with the same token.
+    #[expect(clippy::too_many_arguments, reason = "a link, and what is worse about it")]
+    pub fn worsen(
+        &self,
+        from: ProcessId,
+        to: ProcessId,
+        token: u64,
+        loss: Ratio,
+        delay: Nanos,
+        bandwidth_mbit: u64,
+        frames: u64,
+    ) {
+        let frames_left = (frames > 0).then_some(frames);
+        self.with_link(from, to, |link, _| link.worse.push(Worse { token, loss, delay, bandwidth_mbit, frames_left }));
     }
 
     /// Takes [`Fabric::worsen`] back.

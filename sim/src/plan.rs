@@ -189,6 +189,9 @@ pub enum FaultKind {
         delay_us: u64,
         #[serde(default, skip_serializing_if = "is_zero")]
         bandwidth_mbit: u64,
+        /// It loses at most so many frames; 0: as many as `loss` says.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        frames: u64,
         for_ms: u64,
     },
     /// What is in flight on a directed link, or sent on it, waits; it arrives when the clog ends.

@@ -23,6 +23,7 @@ fn faults() -> Vec<Fault> {
             loss: Ratio::of(1, 2),
             delay_us: 1_000,
             bandwidth_mbit: 0,
+            frames: 0,
             for_ms: 5,
         },
     ];

@@ -27,7 +27,7 @@ pub enum Act {
     /// Take that back.
     Mend { links: Vec<(ProcessId, ProcessId)> },
     /// Make a directed link worse, under the fault's token.
-    Worsen { from: ProcessId, to: ProcessId, loss: Ratio, delay: Nanos, bandwidth_mbit: u64 },
+    Worsen { from: ProcessId, to: ProcessId, loss: Ratio, delay: Nanos, bandwidth_mbit: u64, frames: u64 },
     /// Take that back.
     Relieve { from: ProcessId, to: ProcessId },
     /// Hold what travels on a directed link.
@@ -75,12 +75,13 @@ pub(super) fn act(kind: &FaultKind, names: &Names) -> Act {
             Act::Cut { links }
         }
         FaultKind::Split { .. } => unreachable!("the sides are drawn before"),
-        FaultKind::Link { from, to, loss, delay_us, bandwidth_mbit, .. } => Act::Worsen {
+        FaultKind::Link { from, to, loss, delay_us, bandwidth_mbit, frames, .. } => Act::Worsen {
             from: id(from),
             to: id(to),
             loss: *loss,
             delay: delay_us.saturating_mul(MICROS),
             bandwidth_mbit: *bandwidth_mbit,
+            frames: *frames,
         },
         FaultKind::Clog { from, to, .. } => Act::Clog { from: id(from), to: id(to) },
         FaultKind::FailSync { process } => Act::FailSync { process: id(process) },

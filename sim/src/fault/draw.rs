@@ -237,7 +237,15 @@ fn draw_kind(kind: Kind, nodes: &[&str], node: usize, for_ms: u64, draws: &mut D
             let loss = *draws.pick(&[Ratio::of(1, 20), Ratio::of(1, 4), Ratio::of(1, 1)]);
             let delay_us = *draws.pick(&[0, 2_000, 50_000]);
             let bandwidth_mbit = *draws.pick(&[0, 0, 1]);
-            FaultKind::Link { from: process, to: draws.pick(&others()).clone(), loss, delay_us, bandwidth_mbit, for_ms }
+            FaultKind::Link {
+                from: process,
+                to: draws.pick(&others()).clone(),
+                loss,
+                delay_us,
+                bandwidth_mbit,
+                frames: 0,
+                for_ms,
+            }
         }
         Kind::Clog => FaultKind::Clog { from: process, to: draws.pick(&others()).clone(), for_ms },
         Kind::FailSync => FaultKind::FailSync { process },

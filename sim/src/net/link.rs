@@ -95,6 +95,8 @@ pub(super) struct Worse {
     pub delay: Nanos,
     /// 0: no limit.
     pub bandwidth_mbit: u64,
+    /// How many frames it may still lose; none: any number.
+    pub frames_left: Option<u64>,
 }
 
 /// State of one directed link.
@@ -160,7 +162,8 @@ impl Link {
         let profile = self.profile.as_ref().unwrap_or(default);
         let mut draws = self.stream.at(self.sent);
         self.sent += 1;
-        let loss = self.worse.iter().fold(profile.loss, |loss, worse| loss.max(worse.loss));
+        let losing = self.worse.iter().filter(|worse| worse.frames_left != Some(0));
+        let loss = losing.fold(profile.loss, |loss, worse| loss.max(worse.loss));
         let delay: Nanos = self.worse.iter().map(|worse| worse.delay).sum();
         let limits = self.worse.iter().map(|worse| worse.bandwidth_mbit).chain([profile.bandwidth_mbit]);
         let bandwidth_mbit = limits.filter(|&limit| limit > 0).min().unwrap_or(0);
@@ -172,6 +175,11 @@ impl Link {
         let spread = profile.latency_mean.saturating_sub(profile.latency_min);
         let latency = profile.latency_min + draws.exponential(spread);
         if lost {
+            // One fault that wanted a frame has had it, whether or not it was the one that decided.
+            let limited = self.worse.iter_mut().filter(|worse| worse.loss != Ratio::ZERO);
+            if let Some(left) = limited.filter_map(|worse| worse.frames_left.as_mut()).find(|left| **left > 0) {
+                *left -= 1;
+            }
             return Fate::Lost;
         }
         let mut at = now;

@@ -171,8 +171,8 @@ fn links_can_differ_and_get_worse_for_a_while() {
     it.fabric.set_link(a, b, Some(it.fabric.default_profile().overridden(&all)));
     it.send(b"lost");
     it.fabric.set_link(a, b, None);
-    it.fabric.worsen(a, b, 7, Ratio::ZERO, 80 * MILLIS, 0);
-    it.fabric.worsen(a, b, 8, Ratio::ONE, 0, 0);
+    it.fabric.worsen(a, b, 7, Ratio::ZERO, 80 * MILLIS, 0, 0);
+    it.fabric.worsen(a, b, 8, Ratio::ONE, 0, 0, 0);
     it.send(b"lost too");
     it.fabric.relieve(a, b, 8);
     it.send(b"late");
@@ -180,11 +180,24 @@ fn links_can_differ_and_get_worse_for_a_while() {
     assert_eq!(it.received(), Vec::<Vec<u8>>::new());
     it.deliver_until(120 * MILLIS);
     assert_eq!(it.received(), [b"late"]);
-    it.fabric.worsen(a, b, 9, Ratio::ONE, 0, 0);
+    it.fabric.worsen(a, b, 9, Ratio::ONE, 0, 0, 0);
     it.fabric.heal();
     it.send(b"healed");
     it.deliver_until(200 * MILLIS);
     assert_eq!(it.received(), [b"healed"]);
+}
+
+#[test]
+fn a_fault_may_want_one_frame_only() {
+    let it = scene(1, NetworkPlan::default());
+    let (a, b) = (it.a.process, it.b.process);
+    it.fabric.worsen(a, b, 7, Ratio::ONE, 0, 0, 1);
+    it.fabric.worsen(a, b, 8, Ratio::ONE, 0, 0, 1);
+    for frame in [b"one", b"two", b"3rd"] {
+        it.send(frame);
+    }
+    it.deliver_until(80 * MILLIS);
+    assert_eq!(it.received(), [b"3rd"], "one frame for each");
 }
 
 #[test]
@@ -265,7 +278,7 @@ fn a_clog_holds_and_then_lets_go_in_order() {
 #[test]
 fn a_narrow_link_queues() {
     let it = scene(1, NetworkPlan { latency_min_us: 0, latency_mean_us: 0, ..NetworkPlan::default() });
-    it.fabric.worsen(it.a.process, it.b.process, 1, Ratio::ZERO, 0, 8);
+    it.fabric.worsen(it.a.process, it.b.process, 1, Ratio::ZERO, 0, 8, 0);
     for _ in 0..10 {
         it.send(&[0; 1000]); // a millisecond each
     }

@@ -335,8 +335,11 @@ impl fmt::Display for FaultKind {
                 };
                 write!(f, "split {} ({shape})", among.join(","))?;
             }
-            FaultKind::Link { from, to, loss, delay_us, bandwidth_mbit, .. } => {
+            FaultKind::Link { from, to, loss, delay_us, bandwidth_mbit, frames, .. } => {
                 write!(f, "link {from} -> {to} loses {loss}, {delay_us} us late")?;
+                if *frames > 0 {
+                    write!(f, ", at most {frames} frames")?;
+                }
                 if *bandwidth_mbit > 0 {
                     write!(f, ", {bandwidth_mbit} Mbit/s")?;
                 }

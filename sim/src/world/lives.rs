@@ -128,8 +128,8 @@ impl World {
             Act::Resume { process } => self.resume_by(process, fault),
             Act::Cut { links } => links.iter().for_each(|&(from, to)| fabric.cut(from, to)),
             Act::Mend { links } => links.iter().for_each(|&(from, to)| fabric.mend(from, to)),
-            Act::Worsen { from, to, loss, delay, bandwidth_mbit } => {
-                fabric.worsen(from, to, fault as u64, loss, delay, bandwidth_mbit);
+            Act::Worsen { from, to, loss, delay, bandwidth_mbit, frames } => {
+                fabric.worsen(from, to, fault as u64, loss, delay, bandwidth_mbit, frames);
             }
             Act::Relieve { from, to } => fabric.relieve(from, to, fault as u64),
             Act::Clog { from, to } => fabric.clog(from, to),

@@ -225,6 +225,7 @@ fn a_bad_link_loses_and_delays() {
         loss,
         delay_us,
         bandwidth_mbit: 0,
+        frames: 0,
         for_ms: 200,
     };
     let (lossy, faults) = seen(vec![fault("f1", When::ms(100), link(Ratio::of(1, 2), 0))]);

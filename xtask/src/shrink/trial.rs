@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use miroir_sim::seed::Seed;
 use crate::bundle::Bundle;
 use crate::cli::{Overrides, TraceLevel};
 use crate::exit::Failure;
+use crate::print::note;
 use crate::record::Recorded;
 use crate::signals::Signals;
 use crate::worker::{Job, Worker};
@@ -36,6 +38,8 @@ pub struct Trials<'a> {
     runs: AtomicU64,
     signals: Signals,
     progress: ProgressBar,
+    /// The last step that helped, and what there is to say about it.
+    said: Mutex<Option<(String, String)>>,
 }
 
 impl<'a> Trials<'a> {
@@ -64,6 +68,7 @@ impl<'a> Trials<'a> {
             runs: AtomicU64::new(0),
             signals,
             progress: ProgressBar::new_spinner().with_style(style),
+            said: Mutex::default(),
         }
     }
 
@@ -126,7 +131,14 @@ impl<'a> Trials<'a> {
             super::steps::sizes(plan).iter().map(|(name, size)| format!("{size} {name}")).collect();
         let line = format!("{:>6} runs  {step:<24} {}", self.runs(), sizes.join(", "));
         if self.progress.is_hidden() {
-            crate::print::note(&line);
+            // Nobody watches: the last line of each step is enough.
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            if said.as_ref().is_some_and(|(last, _)| last != step)
+                && let Some((_, line)) = said.take()
+            {
+                note(line);
+            }
+            *said = Some((step.to_owned(), line.clone()));
         }
         self.progress.set_message(line);
         self.progress.tick();
@@ -153,6 +165,9 @@ impl<'a> Trials<'a> {
     }
 
     pub fn finish(&self) {
+        if let Some((_, line)) = self.said.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            note(line);
+        }
         self.progress.finish_and_clear();
     }
 }

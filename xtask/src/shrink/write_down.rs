@@ -15,6 +15,9 @@ use serde::Deserialize;
 
 use crate::exit::Failure;
 
+/// A frame that was lost is sent within this time again, or its fault is over.
+const LOST_WITHIN_MS: u64 = 20;
+
 /// What one run did, as far as it can be written into a plan.
 pub struct Observed {
     pub history: Vec<Operation>,
@@ -101,8 +104,7 @@ impl Observed {
         delays.into_iter().map(|it| it.1).filter(|it| it.1 > 0).collect()
     }
 
-    /// No frame is lost by chance any more: each that was becomes a fault of its own, a link that loses everything for a
-    /// millisecond.
+    /// No frame is lost by chance any more: each that was becomes a fault of its own, which loses the next frame of a link.
     pub fn without_loss(&self, plan: &Plan) -> Plan {
         let mut plan = plan.clone();
         plan.sim.network.loss = Ratio::ZERO;
@@ -115,7 +117,15 @@ impl Observed {
             plan.sim.faults.push(Fault {
                 id: format!("lost-{n}"),
                 at: When::Time(at / MICROS * MICROS),
-                kind: FaultKind::Link { from, to, loss: Ratio::ONE, delay_us: 0, bandwidth_mbit: 0, for_ms: 1 },
+                kind: FaultKind::Link {
+                    from,
+                    to,
+                    loss: Ratio::ONE,
+                    delay_us: 0,
+                    bandwidth_mbit: 0,
+                    frames: 1,
+                    for_ms: LOST_WITHIN_MS,
+                },
             });
         }
         plan
