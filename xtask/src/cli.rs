@@ -14,11 +14,12 @@ use clap::{ArgGroup, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use crate::catalog::nearest;
 use crate::exit::Failure;
 use crate::partition::Partition;
+use crate::qualify::Subject;
 use crate::seeds::{SEED_VARIABLE, SeedRange};
 use crate::worker::Build;
 
 /// Commands of the contract that come with a later version.
-const LATER_COMMANDS: [&str; 7] = ["explain", "check", "mutants", "report", "bench", "soak", "qualify"];
+const LATER_COMMANDS: [&str; 5] = ["explain", "check", "mutants", "bench", "soak"];
 
 /// Flags of the contract that come with a later version.
 const LATER_FLAGS: [&str; 1] = ["--html"];
@@ -66,6 +67,10 @@ pub enum Command {
     },
     /// What CI runs: every area of `test`
     Ci,
+    /// Render the measured documents from the committed data
+    Report(Report),
+    /// Run the large sweeps behind the measured documents, and write their data
+    Qualify(Qualify),
 }
 
 #[derive(Debug, Args)]
@@ -171,6 +176,26 @@ pub struct Shrink {
     /// Where the smallest plan goes. Default: a file in scenarios/regressions
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Change nothing; fail if a document is not as rendered, or a sample of the data no longer holds
+    #[arg(long)]
+    pub check: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Qualify {
+    /// Default: all
+    #[arg(value_enum)]
+    pub subjects: Vec<Subject>,
+    /// Only rows whose name contains this text
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
+    /// At most so many seeds a row
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: Option<u64>,
 }
 
 /// What changes a run besides its seed.
@@ -419,7 +444,9 @@ mod tests {
     #[test]
     fn every_other_mistake_says_what_is_allowed() {
         assert!(refusal("swep").contains("did you mean `sweep`?"));
-        assert!(refusal("").contains("available: sim, scenarios, sweep, merge, replay, shrink, test, ci"));
+        assert!(
+            refusal("").contains("available: sim, scenarios, sweep, merge, replay, shrink, test, ci, report, qualify")
+        );
         assert!(refusal("sim --trace loud").contains("off, short, full"));
         assert!(refusal("sweep cutover/swarm").contains("--seeds <A..B>"));
         assert!(refusal("sweep --for ten").contains("as in 10m"));

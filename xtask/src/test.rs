@@ -19,6 +19,7 @@ use crate::kills;
 use crate::partition::Partition;
 use crate::print::{green, note, out, red};
 use crate::record::Recorded;
+use crate::report;
 use crate::runs;
 use crate::seeds::SeedRange;
 use crate::sweep;
@@ -118,7 +119,7 @@ fn run_area(workspace: &Workspace, build: Build, area: Area) -> Result<Count, Fa
         Area::Engine => {
             cargo::test(workspace.cargo("test"), &["-p", "miroir-store", "--test", "engine"], &["--nocapture"])
         }
-        Area::Docs => documents(workspace),
+        Area::Docs => documents(workspace, build),
     }
 }
 
@@ -183,10 +184,13 @@ fn mutants(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     Ok(count)
 }
 
-/// Commands and links of the documents.
-fn documents(workspace: &Workspace) -> Result<Count, Failure> {
+/// Commands and links of the documents; the measured ones against their data, and a sample of that.
+fn documents(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     let checked = docs::check(workspace.root())?;
     let mut count = Count { passed: checked.passed, failed: 0 };
     checked.failed.into_iter().for_each(|line| count.check(Err(line)));
+    let measured = report::check(workspace.root(), &Worker::build(workspace, build)?)?;
+    count.passed += measured.passed;
+    measured.failed.into_iter().for_each(|line| count.check(Err(line)));
     Ok(count)
 }

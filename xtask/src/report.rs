@@ -1,0 +1,174 @@
+//! `cargo xtask report`: renders the measured documents from the committed data; `--check` demands that they are as rendered,
+//! and runs a small sample of the data again.
+//!
+//! A document is a template beside this file, with `{{name}}` where something measured goes. Nothing else in it is a number
+//! that somebody measured, so a document cannot say what the data does not.
+
+mod chaos;
+mod rate;
+mod tables;
+
+use std::fs;
+use std::path::Path;
+
+use crate::build_id;
+use crate::catalog::Catalog;
+use crate::cli::{Overrides, Report};
+use crate::data::{File, Row};
+use crate::exit::{ExitCode, Failure};
+use crate::print::{counted, green, note, out, red};
+use crate::qualify::Subject;
+use crate::qualify::sums::Sums;
+use crate::record::Recorded;
+use crate::worker::{Build, Job, Worker};
+use crate::workspace::Workspace;
+
+/// One file that is rendered: where it stands, from the root of the workspace, and its text.
+pub struct Rendered {
+    pub path: &'static str,
+    pub text: String,
+}
+
+/// Renders everything from the data below `root`.
+pub fn render(root: &Path) -> Result<Vec<Rendered>, Failure> {
+    chaos::render(root)
+}
+
+/// Renders, or checks, as the command line says.
+pub fn run(workspace: &Workspace, build: Build, report: &Report) -> Result<ExitCode, Failure> {
+    let rendered = render(workspace.root())?;
+    if !report.check {
+        for Rendered { path, text } in &rendered {
+            let file = workspace.root().join(path);
+            let folder = file.parent().unwrap_or(workspace.root());
+            fs::create_dir_all(folder)
+                .and_then(|()| fs::write(&file, text))
+                .map_err(|error| Failure::io("write", path, &error))?;
+            out(format!("wrote {path}"));
+        }
+        return Ok(ExitCode::AsExpected);
+    }
+    let worker = Worker::build(workspace, build)?;
+    let checked = check(workspace.root(), &worker)?;
+    checked.failed.iter().for_each(|line| out(format!("{}: {line}", red("stale"))));
+    let (passed, failed) = (checked.passed, checked.failed.len() as u64);
+    if failed == 0 {
+        out(format!("{}: {}", green("as measured"), counted(passed, "check")));
+        return Ok(ExitCode::AsExpected);
+    }
+    note("`cargo xtask report` renders the documents anew; `cargo xtask qualify` measures");
+    Ok(ExitCode::Finding)
+}
+
+/// What was compared.
+#[derive(Debug, Default)]
+pub struct Checked {
+    pub passed: u64,
+    /// One line for each document or row that is not as it says.
+    pub failed: Vec<String>,
+}
+
+impl Checked {
+    fn add(&mut self, holds: bool, line: impl FnOnce() -> String) {
+        if holds { self.passed += 1 } else { self.failed.push(line()) }
+    }
+}
+
+/// Every document against its rendering, and the sample of every row against what it finds now.
+pub fn check(root: &Path, worker: &Worker) -> Result<Checked, Failure> {
+    let mut checked = Checked::default();
+    for Rendered { path, text } in render(root)? {
+        let stands = fs::read_to_string(root.join(path)).unwrap_or_default();
+        checked.add(stands == text, || format!("{path}{}", first_difference(&stands, &text)));
+    }
+    let catalog = Catalog::load(worker)?;
+    let now = build_id::of_sources(root)?;
+    for subject in [Subject::Coverage, Subject::Configurations, Subject::Curve] {
+        for row in File::<Sums>::read(root, subject.file())?.rows {
+            again(worker, &catalog, &now, &row, &mut checked)?;
+        }
+    }
+    Ok(checked)
+}
+
+/// Runs the sample of a row again: the same verdict, and no loss window where the row has none.
+fn again(worker: &Worker, catalog: &Catalog, now: &str, row: &Row<Sums>, checked: &mut Checked) -> Result<(), Failure> {
+    let Row { name, stamp, measured } = row;
+    checked.add(catalog.named(&measured.scenario).is_some(), || {
+        format!("{name}: there is no scenario `{}` any more", measured.scenario)
+    });
+    let overrides = overrides(&stamp.command);
+    for sample in &measured.sample {
+        let job = Job::bare(&measured.scenario, sample.seed, &overrides);
+        let run = Recorded::of(&measured.scenario, sample.seed, &worker.record(&job, None)?)?;
+        let found = run.record.verdict;
+        checked.add(found == sample.verdict, || {
+            let (seed, build) = (sample.seed, &stamp.build);
+            let whose = if build == now { "the same build" } else { "an earlier build" };
+            format!("{name} seed {seed}: {found}, where {whose} found {}", sample.verdict)
+        });
+        let windows = &measured.windows;
+        let none = windows.transient + windows.superseded + windows.permanent == 0;
+        checked.add(!none || run.record.loss_ppm == 0, || format!("{name} seed {}: a loss window", sample.seed));
+    }
+    Ok(())
+}
+
+/// The overrides of a stamped command, which this program wrote.
+fn overrides(command: &str) -> Overrides {
+    let mut overrides = Overrides::default();
+    let words: Vec<&str> = command.split_whitespace().collect();
+    for pair in words.windows(2) {
+        match pair[0] {
+            "--profile" => overrides.profile = Some(pair[1].to_owned()),
+            "--set" => overrides.set.push(pair[1].to_owned()),
+            _ => {}
+        }
+    }
+    overrides
+}
+
+/// Where two texts part, to be read after a path.
+fn first_difference(stands: &str, rendered: &str) -> String {
+    let pairs = stands.lines().map(Some).chain(std::iter::repeat(None)).zip(rendered.lines());
+    match (1..).zip(pairs).find(|(_, (stands, rendered))| *stands != Some(rendered)) {
+        Some((line, (Some(stands), rendered))) => format!(", line {line}: `{stands}` should be `{rendered}`"),
+        Some((line, (None, _))) => format!(" ends at line {}", line - 1),
+        None => " has lines after its end".to_owned(),
+    }
+}
+
+/// Puts what was measured into a template. A name that the template lacks, or that nobody fills, is a bug of ours.
+fn fill(template: &str, values: &[(&str, String)]) -> String {
+    let mut text = template.to_owned();
+    for (name, value) in values {
+        let place = format!("{{{{{name}}}}}");
+        assert!(text.contains(&place), "no place for `{name}`");
+        text = text.replace(&place, value.trim_end());
+    }
+    assert!(!text.contains("{{"), "a place without a value: {}", text.split("{{").nth(1).unwrap_or_default());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_changed_by_hand_is_named() {
+        assert_eq!(first_difference("a\n18\nc\n", "a\n17\nc\n"), ", line 2: `18` should be `17`");
+        assert_eq!(first_difference("a\n", "a\nb\n"), " ends at line 1");
+        assert_eq!(first_difference("a\nb\n", "a\n"), " has lines after its end");
+    }
+
+    #[test]
+    fn a_stamped_command_is_read_again() {
+        let read = overrides("cargo xtask sweep a --seeds 0..9 --profile storm --set x=1 --set y=2/3");
+        assert_eq!((read.profile.as_deref(), read.set), (Some("storm"), vec!["x=1".to_owned(), "y=2/3".to_owned()]));
+    }
+
+    #[test]
+    fn a_template_is_filled() {
+        assert_eq!(fill("a {{x}} b\n", &[("x", "1\n".to_owned())]), "a 1 b\n");
+    }
+}

@@ -1,0 +1,72 @@
+//! A rate and what can be said about it: an interval of 95 % where something was seen, an upper bound where nothing was.
+
+use crate::qualify::sums::{Lost, Sums};
+
+/// Lost writes per acknowledged write.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    pub measured: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// The standard normal's quantile that leaves 2.5 % above.
+const Z: f64 = 1.959_964;
+
+/// The rate of a row. Writes of one run share their migration, so the interval is that of a ratio over runs (Cochran, Sampling
+/// Techniques, 6.2). Where nothing was lost, it ends at the rule of three, 3 / n (Hanley and Lippman-Hand 1983).
+pub fn of(sums: &Sums) -> Rate {
+    let (acked, runs) = (sums.acked.max(1) as f64, sums.runs as f64);
+    let Lost { writes, squared, by_acked, acked_squared } = &sums.lost;
+    if *writes == 0 {
+        return Rate { measured: 0.0, low: 0.0, high: 3.0 / acked };
+    }
+    let measured = *writes as f64 / acked;
+    let residuals = *squared as f64 - 2.0 * measured * *by_acked as f64 + measured * measured * *acked_squared as f64;
+    let spread = if runs > 1.0 { (residuals.max(0.0) * runs / (runs - 1.0)).sqrt() / acked } else { measured };
+    Rate { measured, low: (measured - Z * spread).max(0.0), high: (measured + Z * spread).min(1.0) }
+}
+
+/// A share as percent, with three significant digits: `0.0312 %`.
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent == 0.0 {
+        return "0 %".to_owned();
+    }
+    let digits = (2 - percent.abs().log10().floor() as i32).clamp(0, 9) as usize;
+    format!("{percent:.digits$} %")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_seen_has_a_bound() {
+        let rate = of(&Sums { acked: 3_000_000, runs: 3, ..Sums::default() });
+        assert_eq!((rate.measured, rate.low), (0.0, 0.0));
+        assert!((rate.high - 1e-6).abs() < 1e-12);
+    }
+
+    #[test]
+    fn equal_runs_leave_no_doubt_and_unequal_ones_do() {
+        // Two runs of 100 writes each, which lose 10 each, or 20 and none.
+        let rows = |squared, by_acked| {
+            let lost = Lost { writes: 20, squared, by_acked, acked_squared: 20_000 };
+            of(&Sums { acked: 200, runs: 2, lost, ..Sums::default() })
+        };
+        let (equal, unequal) = (rows(200, 2_000), rows(400, 2_000));
+        assert!((equal.measured - 0.1).abs() < 1e-12 && (equal.high - equal.low).abs() < 1e-9);
+        // The runs' rates are 0.2 and 0: their mean's standard error is 0.1.
+        assert!((unequal.high - (0.1 + Z * 0.1)).abs() < 1e-9, "{unequal:?}");
+        assert!(unequal.low == 0.0);
+    }
+
+    #[test]
+    fn shares_read_well() {
+        assert_eq!(percent(0.0), "0 %");
+        assert_eq!(percent(0.25), "25.0 %");
+        assert_eq!(percent(0.000_312), "0.0312 %");
+        assert_eq!(percent(1.0), "100 %");
+    }
+}
