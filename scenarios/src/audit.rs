@@ -1,6 +1,8 @@
 //! The omniscient observer: hears what the store does and what the network loses, feeds the loss-window auditor, and
 //! keeps the books that scenarios and reports ask for. It never acts on the cluster.
 
+pub mod promises;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -16,6 +18,7 @@ use miroir_store::migration::Stage;
 use miroir_store::router::Request;
 use miroir_store::wire::{Message, Op, Purpose, decode};
 
+use self::promises::Passes;
 use crate::env::Directory;
 use crate::plan::Plan;
 
@@ -28,6 +31,8 @@ struct Shared {
     directory: Arc<Directory>,
     shard_count: u32,
     anti_entropy: std::sync::atomic::AtomicBool,
+    /// The simulator overrides what a skipped delta pass keeps.
+    eager_cleanup: bool,
     auditor: Auditor,
     progress: Progress,
     books: Mutex<Books>,
@@ -69,6 +74,8 @@ pub struct Books {
     pub wrong: Vec<String>,
     /// Since when every node has installed the newest configuration of a shard.
     settled_since: BTreeMap<ShardId, Nanos>,
+    /// What was verified of each shard since its last commit.
+    verified: BTreeMap<ShardId, Passes>,
     /// Tombstones that nodes removed because every replica held them, counted per node.
     pub forgotten_tombstones: u64,
     /// Each node's disk, as the world knows it, and the id it had when the node last opened it.
@@ -86,6 +93,7 @@ impl Audit {
             directory,
             shard_count: plan.cluster.shards,
             anti_entropy: std::sync::atomic::AtomicBool::new(plan.cluster.anti_entropy),
+            eager_cleanup: plan.cluster.eager_cleanup,
             auditor: Auditor::new(world.trace().clone()),
             progress: Progress::default(),
             books: Mutex::default(),
@@ -345,8 +353,13 @@ impl Audit {
                         auditor.dropped(at, process(node), shard.0, "dropped or wiped as it died");
                     }
                     books.install(at, &self.0.directory, node, shard, epoch);
-                    let entries = documents.into_iter().map(|(key, version)| (auditor.intern(key.id()), pair(version)));
-                    found.insert(shard.0, entries.collect::<Vec<_>>());
+                    let entries: Vec<_> =
+                        documents.into_iter().map(|(key, version)| (auditor.intern(key.id()), pair(version))).collect();
+                    let (before, now) = (books.session(shard, node, known), books.session(shard, node, epoch));
+                    let kept = |(doc, version): &&(_, _)| auditor.held(process(node), *doc) == Some(*version);
+                    let left = entries.iter().filter(kept).count();
+                    books.wrong.extend(promises::of_return(node, epoch, before, now, left));
+                    found.insert(shard.0, entries);
                 }
                 for shard in 0..self.0.shard_count {
                     let entries = found.remove(&shard).unwrap_or_default();
@@ -365,12 +378,16 @@ impl Audit {
                 {
                     books.wrong.push(format!("{node} installed {config}, and committed is {committed}"));
                 }
+                let known = books.installed.get(&(config.shard, node)).copied().unwrap_or(Epoch::ZERO);
+                let held = auditor.holdings(process(node), config.shard.0);
+                books.wrong.extend(promises::of_install(books, node, &config, known, wiped, held));
                 books.install(at, &self.0.directory, node, config.shard, config.epoch);
                 if wiped {
                     auditor.dropped(at, process(node), config.shard.0, "wiped for a new session");
                 }
             }
             Event::Dropped { node, shard } => {
+                books.wrong.extend(promises::of_drop(node, books.installed_config(shard, node)));
                 auditor.dropped(at, process(node), shard.0, "dropped in cleanup");
             }
             Event::Fenced { node, shard, epoch, installed, writes } => {
@@ -387,6 +404,10 @@ impl Audit {
                 if let Some(last) = books.configs.get(&shard).filter(|last| last.epoch >= config.epoch) {
                     books.wrong.push(format!("{config} was committed after {last}"));
                 }
+                let passes = books.verified.remove(&shard).unwrap_or_default();
+                if let Some(last) = books.configs.get(&shard) {
+                    books.wrong.extend(promises::of_commit(last, &config, passes, self.0.eager_cleanup));
+                }
                 books.settled_since.remove(&shard);
                 books.config_log.push((at, config.clone()));
                 books.configs.insert(shard, config);
@@ -402,23 +423,26 @@ impl Audit {
             Event::Copied { node, shard, through } => {
                 books.copied.entry((node, shard)).or_default().push((at, through));
             }
-            Event::Repaired { node, shard, key, version, purpose } => {
-                let how = match purpose {
-                    Purpose::Copy => "a page",
-                    Purpose::Delta => "the delta pass",
-                    Purpose::AntiEntropy => "anti-entropy",
-                    Purpose::Readmission => "readmission",
-                };
+            Event::Repaired { node, shard, key, version, purpose, session, read_at } => {
+                books.wrong.extend(promises::of_repair(node, books.installed_config(shard, node), session, read_at));
+                let how = in_words(purpose);
                 auditor.applied(at, process(node), shard.0, auditor.intern(key.id()), pair(version), How::Shipped(how));
                 books.repaired(node, shard, &key, version, purpose);
             }
             Event::Forgotten { node, shard, key, version } => {
                 let doc = auditor.intern(key.id());
+                let config = books.installed_config(shard, node);
+                let wrong = promises::of_forgetting(auditor, books, &self.0.directory, config, node, (&key, version));
+                books.wrong.extend(wrong);
                 auditor.forgot(at, process(node), shard.0, doc, pair(version));
                 books.forgotten_tombstones += 1;
             }
             Event::Reconciled { shard, purpose, shipped } => {
                 sometimes!(purpose == Purpose::Readmission, "a replica that lost its disk was readmitted");
+                let verified = books.verified.entry(shard).or_default();
+                verified.delta |= purpose == Purpose::Delta;
+                verified.anti_entropy |= purpose == Purpose::AntiEntropy;
+                auditor.passed(at, shard.0, in_words(purpose));
                 if purpose == Purpose::AntiEntropy {
                     books.passes.entry(shard).or_default().push((at, shipped));
                 }
@@ -473,6 +497,13 @@ impl Books {
         named.map(|replica| replica.session)
     }
 
+    /// The configuration that a node has installed, as it was committed.
+    fn installed_config(&self, shard: ShardId, node: NodeId) -> Option<&ShardConfig> {
+        let epoch = *self.installed.get(&(shard, node))?;
+        let committed = self.config_log.iter().map(|(_, config)| config);
+        committed.rev().find(|config| config.shard == shard && config.epoch == epoch)
+    }
+
     /// A node has installed an epoch durably.
     fn install(&mut self, at: Nanos, directory: &Directory, node: NodeId, shard: ShardId, epoch: Epoch) {
         self.installed.insert((shard, node), epoch);
@@ -498,6 +529,15 @@ impl Books {
                 }
             }
         }
+    }
+}
+
+fn in_words(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Copy => "a page",
+        Purpose::Delta => "the delta pass",
+        Purpose::AntiEntropy => "anti-entropy",
+        Purpose::Readmission => "readmission",
     }
 }
 

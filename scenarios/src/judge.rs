@@ -11,10 +11,10 @@ use miroir_sim::oracle::linearizable::{self, Judgement, ModelKind};
 use miroir_sim::time::{Nanos, in_seconds};
 use miroir_sim::verdict::Verdict;
 use miroir_sim::{ProcessId, sometimes};
-use miroir_store::config::Form;
+use miroir_store::config::{Form, ShardConfig};
 use miroir_store::engine::Engine;
 use miroir_store::env::Peer;
-use miroir_store::id::{NodeId, ShardId};
+use miroir_store::id::{Epoch, NodeId, ShardId};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -80,7 +80,7 @@ pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> S
     let documents_searched = judge_history(&history, lost, &mut findings);
     judge_versions(&history, &mut findings);
     for wrong in books.wrong.iter().take(SHOWN) {
-        findings.push(violation("promises", wrong.clone()).of_kind("a durable promise was broken"));
+        findings.push(violation("promises", wrong.clone()).of_kind(kind::of_promise(wrong)));
     }
     judge_copies(scenario, it, &books, &mut findings);
     let unavailable = it.audit.progress().unavailable(now);
@@ -104,7 +104,17 @@ fn opened_at_activate(window: &Window, books: &Books) -> bool {
 fn opened_by_skipping(window: &Window, books: &Books) -> bool {
     let of_shard = books.config_log.iter().filter(|(_, config)| config.shard.0 == window.shard);
     let current = of_shard.take_while(|(at, _)| *at <= window.opened_at).last();
-    current.is_some_and(|(_, config)| config.gate_unmet())
+    current.is_some_and(|(_, config)| config.gate_unmet() && !should_have_been_copied(window, books, config))
+}
+
+/// Whether the version was acknowledged before the copying to the present replicas began, and its only holder was copied:
+/// then pages brought it, or should have. With several old replicas a page may come from one that missed the write.
+fn should_have_been_copied(window: &Window, books: &Books, config: &ShardConfig) -> bool {
+    let began = books.config_log.iter().rev().find(|(at, earlier)| {
+        let same = earlier.shard == config.shard && earlier.form == Form::DualWrite;
+        same && *at <= window.opened_at && earlier.new == config.new
+    });
+    config.old.len() == 1 && began.is_some_and(|(at, _)| window.acked_at < *at)
 }
 
 /// Whether it ended as it may: repaired by anti-entropy, replaced by a newer write, or the write that was missed came
@@ -278,6 +288,17 @@ fn judge_copies(scenario: &Scenario, it: &Cluster, books: &Books, findings: &mut
             Err(error) => {
                 let text = format!("the disk of {node} cannot be opened: {error}");
                 findings.push(violation("converged", text).of_kind("a disk cannot be opened"))
+            }
+        }
+    }
+    for (holder, engine) in &engines {
+        for (shard, state) in engine.shards() {
+            let epoch = state.config.as_ref().map_or(Epoch::ZERO, |config| config.epoch);
+            let told = it.directory.node(*holder).and_then(|node| books.installed.get(&(shard, node)));
+            if let Some(told) = told.filter(|told| epoch < **told) {
+                let text =
+                    format!("{} had installed epoch {told} of {shard}; on its disk is {epoch}", names.name(*holder));
+                findings.push(violation("promises", text).of_kind("an installed configuration is not on the disk"));
             }
         }
     }

@@ -197,6 +197,14 @@ impl Coordinator {
             sends: Vec::new(),
         };
         for (record, revision) in coordinator.records.read()? {
+            #[cfg(madsim)]
+            if mutant!("M24") && coordinator.is_another_open_one(&record) {
+                continue;
+            }
+            #[cfg(madsim)]
+            if mutant!("M39") {
+                coordinator.take_for_installed(&record);
+            }
             coordinator.tell_probe(&record);
             coordinator.remember(now, record, revision);
         }
@@ -347,7 +355,8 @@ impl Coordinator {
             return Ok(false);
         }
         let progress = self.progress.get(&id).cloned().unwrap_or_default();
-        let installed = |node| self.installed.get(&(shard, node)).copied().unwrap_or(Epoch::ZERO);
+        let watched = if mutant!("M37") { ShardId((shard.0 + 1) % self.configs.len() as u32) } else { shard };
+        let installed = |node| self.installed.get(&(watched, node)).copied().unwrap_or(Epoch::ZERO);
         let decision = migration::decide(&View {
             now,
             record: &record,
@@ -378,9 +387,22 @@ impl Coordinator {
                 let attempt = record.attempt + u32::from(record.stage == Stage::Aborted);
                 let record = MigrationRecord { stage, attempt, ..record };
                 let config = if stage == Stage::Cleanup { self.eagerly(config) } else { config };
+                let mut puts = vec![Record::Shard(config), Record::Migration(record)];
+                if mutant!("M01") && stage == Stage::Cleanup && progress.delta.is_some_and(|delta| delta.shipped == 0) {
+                    puts.remove(0);
+                }
+                #[cfg(madsim)]
+                if mutant!("M18") && stage == Stage::Cleanup {
+                    self.tell_at_once(&puts);
+                }
                 // Decided from the cluster's record too: a gate that changed since makes this commit fail.
-                self.commit(now, &[RecordKey::Cluster], vec![Record::Shard(config), Record::Migration(record)])?;
+                self.commit(now, &[RecordKey::Cluster], puts)?;
                 Ok(true)
+            }
+            #[cfg(madsim)]
+            Decision::Abort { config, .. } if mutant!("M17") => {
+                self.tell_at_once(&[Record::Shard(config)]);
+                Ok(false)
             }
             Decision::Abort { config, reason } => {
                 let record = MigrationRecord { stage: Stage::Aborted, reason: Some(reason), ..record };
@@ -414,6 +436,38 @@ impl Coordinator {
         ShardConfig { old, ..config }
     }
 
+    /// What the planted bug M24 passes over.
+    #[cfg(madsim)]
+    fn is_another_open_one(&self, record: &Record) -> bool {
+        let is_open = matches!(record, Record::Migration(record) if record.is_open());
+        is_open && self.migrations.values().any(|other| other.value.is_open())
+    }
+
+    /// What the planted bug M39 believes: what is committed is installed.
+    #[cfg(madsim)]
+    fn take_for_installed(&mut self, record: &Record) {
+        if let Record::Shard(config) = record {
+            let nodes = self.node_ids();
+            self.installed.extend(nodes.into_iter().map(|node| ((config.shard, node), config.epoch)));
+        }
+    }
+
+    /// What the planted bugs M15, M17 and M18 do too early: nodes are told of configurations, and ex-owners to drop.
+    #[cfg(madsim)]
+    fn tell_at_once(&self, records: &[Record]) {
+        for config in
+            records.iter().filter_map(|record| if let Record::Shard(config) = record { Some(config) } else { None })
+        {
+            for node in self.node_ids() {
+                self.env.net.send(Peer::Node(node), encode(&Message::Install { config: config.clone() }));
+            }
+            for replica in config.leaving.iter().filter(|_| mutant!("M18")) {
+                let drop = Message::Drop { shard: config.shard, epoch: config.epoch };
+                self.env.net.send(Peer::Node(replica.node), encode(&drop));
+            }
+        }
+    }
+
     /// The same text is told once per start of the coordinator.
     fn warn_once(&mut self, text: String) {
         if self.warned.insert(text.clone()) {
@@ -429,7 +483,16 @@ impl Coordinator {
     fn commit(&mut self, now: Nanos, guarded: &[RecordKey], puts: Vec<Record>) -> Result<(), RecordsError> {
         let keys = guarded.iter().copied().chain(puts.iter().map(Record::key));
         let guards: Vec<(RecordKey, Revision)> = keys.map(|key| (key, self.revision(key))).collect();
-        let revision = self.records.commit(&guards, &puts)?;
+        #[cfg(madsim)]
+        if mutant!("M15") {
+            self.tell_at_once(&puts);
+        }
+        let revision = match self.records.commit(&guards, &puts) {
+            Err(RecordsError::Disk(_)) if mutant!("M16") => {
+                guards.iter().map(|(_, revision)| *revision).max().unwrap_or(0)
+            }
+            committed => committed?,
+        };
         for record in puts {
             self.tell_probe(&record);
             self.remember(now, record, revision);

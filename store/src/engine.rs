@@ -153,7 +153,10 @@ impl Engine {
     /// `fresh` is 128 random bits, which become the [`DiskId`] if the disk is formatted now. Fails with `Corrupt` if
     /// something that was durable has changed since, with `Format` if another version of the store wrote it.
     pub fn open(disk: Arc<dyn Disk>, options: Options, fresh: u128) -> Result<Engine, EngineError> {
-        let Recovered { disk_id, log, pages, copies } = recovery::recover(&disk, &options, fresh)?;
+        let Recovered { disk_id, log, pages, mut copies } = recovery::recover(&disk, &options, fresh)?;
+        if mutant!("M28") {
+            copies.iter_mut().for_each(|(_, copy)| copy.state.max_counter = 0);
+        }
         // What was replayed counts: it is flushed by the first commit if it was due.
         let limits = Limits::behind(&options, &Copies::default(), &log);
         let (group, effects) = (Vec::new(), Vec::new());
@@ -262,7 +265,8 @@ impl Engine {
     /// gone in the same durable step.
     pub fn install(&mut self, config: &ShardConfig, wipe: bool) -> Result<(), EngineError> {
         self.check()?;
-        record::write_install(&mut self.group, config, wipe);
+        let held = self.shard(config.shard).and_then(|state| state.config.clone()).filter(|_| mutant!("M14"));
+        record::write_install(&mut self.group, held.as_ref().unwrap_or(config), wipe && !mutant!("M50"));
         if wipe {
             self.restart_scrub(config.shard);
         }
@@ -335,6 +339,10 @@ impl Engine {
             self.poisoned = true;
             return Err(EngineError::Io(error));
         }
+        #[cfg(madsim)]
+        if mutant!("M50") {
+            self.wipe_afterwards()?;
+        }
         self.group.clear();
         self.copies.keep();
         let effects = std::mem::take(&mut self.effects);
@@ -346,6 +354,22 @@ impl Engine {
             self.poisoned = true;
         }
         Ok(effects)
+    }
+
+    /// The planted bug M50: wipes follow the installs that cause them, in a commit of their own.
+    #[cfg(madsim)]
+    fn wipe_afterwards(&mut self) -> Result<(), EngineError> {
+        let mut wipes = Vec::new();
+        for effect in &self.effects {
+            if let Effect::Installed { config, wiped: true } = effect {
+                record::write_drop(&mut wipes, config.shard);
+            }
+        }
+        if !wipes.is_empty() {
+            self.log.append(&wipes)?;
+            self.log.sync()?;
+        }
+        Ok(())
     }
 
     /// An append failed. If the disk is full and the log can be cut back, nothing happened.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ShardConfig;
-use crate::id::{DiskId, Epoch, Key, MigrationId, NodeId, ShardId, Version};
+use crate::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId, Version};
 use crate::migration::Stage;
 use crate::wire::Purpose;
 
@@ -119,8 +119,17 @@ pub enum Event {
     Committed { config: ShardConfig },
     /// The coordinator committed a migration's stage, or found it in its records when it started.
     Staged { migration: MigrationId, shard: ShardId, stage: Stage, reason: Option<String> },
-    /// A document that a page or a repair brought is durable on a node that lacked it (or had it older).
-    Repaired { node: NodeId, shard: ShardId, key: Key, version: Version, purpose: Purpose },
+    /// A document that a page or a repair brought is durable on a node that lacked it (or had it older). It was meant
+    /// for this session of the copy, and read under this epoch.
+    Repaired {
+        node: NodeId,
+        shard: ShardId,
+        key: Key,
+        version: Version,
+        purpose: Purpose,
+        session: Session,
+        read_at: Epoch,
+    },
     /// A joining node holds everything its source had up to `through` (`None`: to the end) when that page was read.
     Copied { node: NodeId, shard: ShardId, through: Option<Key> },
     /// A delta pass or an anti-entropy pass has finished and is verified; `shipped` documents were lacking somewhere.

@@ -13,7 +13,7 @@ use crate::config::{Form, ShardConfig};
 use crate::engine::{Effect, Engine, MAX_LEVEL, Options, Put, Range, Scrubbed};
 use crate::env::{Copy, Env, Event, Nanos, Peer, millis};
 use crate::error::EngineError;
-use crate::id::{Epoch, Key, NodeId, ShardId, Value, Version};
+use crate::id::{Epoch, Key, NodeId, Session, ShardId, Value, Version};
 use crate::wire::{
     Answer, CopyState, Message, NameRange, Op, PageEnd, Purpose, RequestId, Selection, Shipped, Token, decode, encode,
 };
@@ -30,7 +30,7 @@ pub struct Node {
     /// What is sent once the staged changes are durable.
     answers: Vec<(Peer, Message)>,
     /// What repairs have staged: told to the probe as such once it is durable.
-    repaired: BTreeMap<(ShardId, Key, Version), Purpose>,
+    repaired: BTreeMap<(ShardId, Key, Version), (Purpose, Session, Epoch)>,
     copied: Vec<(ShardId, Option<Key>)>,
     /// Writes that were turned away.
     fenced: Vec<Event>,
@@ -166,7 +166,10 @@ impl Node {
             }
             Message::List { request, shard, epoch, level, buckets } if level <= MAX_LEVEL => {
                 if self.may_be_compared(now, from, request, shard, epoch) {
-                    let entries = self.engine.list(shard, level, &buckets)?;
+                    let mut entries = self.engine.list(shard, level, &buckets)?;
+                    if mutant!("M07") || mutant!("M08") {
+                        entries.retain(|(key, _)| !self.holds_tombstone(shard, key));
+                    }
                     self.answer(from, Message::Listing { request, node: self.id, entries });
                 }
                 Ok(())
@@ -216,7 +219,9 @@ impl Node {
                 Effect::Applied { shard, key, version } => {
                     let shipped = self.repaired.remove(&(shard, key.clone(), version));
                     match shipped {
-                        Some(purpose) => Event::Repaired { node, shard, key, version, purpose },
+                        Some((purpose, session, read_at)) => {
+                            Event::Repaired { node, shard, key, version, purpose, session, read_at }
+                        }
                         None => Event::Applied { node, shard, key, version },
                     }
                 }
@@ -422,7 +427,7 @@ impl Node {
         tombstones: Vec<(Key, Version)>,
     ) -> Result<(), EngineError> {
         let barred = self.config(shard).is_some_and(|config| {
-            config.gc_barrier == epoch && config.form == Form::Stable && config.is_member(self.id)
+            (config.gc_barrier == epoch || mutant!("M42")) && config.form == Form::Stable && config.is_member(self.id)
         });
         if from != Peer::Coordinator || !self.serves(now, from, request, shard, epoch) || !barred {
             return Ok(());
@@ -442,7 +447,9 @@ impl Node {
         if from == Peer::Coordinator && config.epoch > self.epoch(shard) {
             let held = self.config(shard).and_then(|config| config.replica(self.id)).map(|r| r.session);
             let named = config.replica(self.id).map(|replica| replica.session);
-            let wipe = named.is_some() && named != held;
+            let joins = config.old.iter().all(|replica| replica.node != self.id);
+            let spared = mutant!("M21") && joins || mutant!("M44") && !joins;
+            let wipe = named.is_some() && named != held && !spared;
             self.engine.install(config, wipe)?;
         }
         let copy = self.copy_state(shard);
@@ -483,7 +490,8 @@ impl Node {
         if installed < epoch {
             self.fetch(now, shard);
         }
-        let why = if installed != epoch {
+        let early = (mutant!("M03") || mutant!("M47")) && installed < epoch;
+        let why = if installed != epoch && !early {
             format!("{} has installed epoch {installed} of {shard}, not {epoch}", self.id)
         } else if !sound {
             format!("{} has no sound copy of {shard}", self.id)
@@ -571,7 +579,7 @@ impl Node {
             Some(config) if epoch < config.gc_barrier && !mutant!("M43") => Some("read below the tombstone barrier"),
             Some(config) if !config.is_member(self.id) => Some("not a member"),
             Some(config) => match config.replica(self.id) {
-                Some(replica) if replica.session != session => Some("another session"),
+                Some(replica) if replica.session != session && !mutant!("M20") => Some("another session"),
                 Some(replica) if replica.disk != disk => Some("another disk"),
                 _ => None,
             },
@@ -584,10 +592,13 @@ impl Node {
         }
         let mut applied = 0;
         for Shipped { key, version, value } in documents {
+            if mutant!("M10") && purpose == Purpose::Copy && value.is_none() {
+                continue;
+            }
             let put = self.merge(shard, &key, version, value)?;
             if put == Put::Applied {
                 applied += 1;
-                self.repaired.insert((shard, key, version), purpose);
+                self.repaired.insert((shard, key, version), (purpose, session, epoch));
             }
         }
         self.engine.raise_counter(shard, raise_to)?;
@@ -595,6 +606,8 @@ impl Node {
             self.copied.push((shard, if end.more { end.last.clone() } else { None }));
         }
         let max_counter = self.engine.shard(shard).map_or(0, |state| state.max_counter);
+        #[cfg(madsim)]
+        let end = if mutant!("M02") { self.highest_seen(shard, end)? } else { end };
         let repaired = Message::Repaired { request, node: self.id, applied, max_counter, end };
         self.answer(Peer::Coordinator, repaired);
         Ok(())
@@ -602,10 +615,22 @@ impl Node {
 
     fn merge(&mut self, shard: ShardId, key: &Key, version: Version, value: Option<Value>) -> Result<Put, EngineError> {
         #[cfg(madsim)]
-        if mutant!("M06") {
+        if mutant!("M06") || (mutant!("M08") && self.holds_tombstone(shard, key)) {
             return self.engine.put_regardless(shard, key, version, value);
         }
         self.engine.put(shard, key, version, value)
+    }
+
+    /// What the planted bugs M07 and M08 take for nothing.
+    fn holds_tombstone(&self, shard: ShardId, key: &Key) -> bool {
+        self.engine.get(shard, key).is_ok_and(|stored| stored.is_some_and(|stored| stored.value.is_none()))
+    }
+
+    /// What the planted bug M02 takes for the end of the page: the greatest key that the copy holds.
+    #[cfg(madsim)]
+    fn highest_seen(&self, shard: ShardId, end: Option<PageEnd>) -> Result<Option<PageEnd>, EngineError> {
+        let last = self.engine.documents(shard)?.pop().map(|(key, _)| key);
+        Ok(end.map(|end| PageEnd { last: last.or(end.last), more: end.more }))
     }
 
     /// Drops an ex-owner's copy and keeps the configuration, unless the node is (again) a member.
@@ -615,7 +640,9 @@ impl Node {
             self.fetch(now, shard);
         }
         let member = self.config(shard).is_some_and(|config| config.is_member(self.id));
-        if installed != epoch || member {
+        let refused =
+            if mutant!("M19") { installed < epoch } else { installed != epoch || (member && !mutant!("M54")) };
+        if refused {
             return Ok(());
         }
         if self.engine.shard(shard).is_some_and(|state| state.documents > 0 || state.max_counter > 0) {

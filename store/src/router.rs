@@ -219,7 +219,12 @@ impl Router {
             .map(|(&id, _)| id)
             .collect();
         for id in behind {
-            self.begin(now, id);
+            let operation = self.operations.get_mut(&id).expect("collected above");
+            if mutant!("M49") && operation.phase != Phase::Locate {
+                operation.epoch = epoch;
+            } else {
+                self.begin(now, id);
+            }
         }
         self.restart_scans(now, shard, epoch);
     }
@@ -247,6 +252,10 @@ impl Router {
         if due {
             self.asked_configs_at = Some(now);
             self.questions.extend(&self.nodes);
+            if mutant!("M40") {
+                // Where the list happens to lie decides who is asked first.
+                self.questions.rotate_left((self.nodes.as_ptr().addr() >> 28) % self.nodes.len());
+            }
         }
     }
 
@@ -256,7 +265,8 @@ impl Router {
         let shard = operation.shard.expect("a located operation has a shard");
         let config = &self.configs[&shard];
         debug_assert_eq!(operation.epoch, config.epoch);
-        let nodes = if operation.is_writing() { config.writers_to() } else { config.voters() };
+        let is_kept_back = mutant!("M07") && matches!(operation.request, Request::Delete { .. });
+        let nodes = if operation.is_writing() && !is_kept_back { config.writers_to() } else { config.voters() };
         let token = Token { operation: id, attempt: operation.attempt };
         let op = operation.question();
         for node in nodes {
@@ -293,6 +303,10 @@ impl Router {
         let config = &self.configs[&shard];
         let quorum = if mutant!("M11") && operation.is_writing() {
             let group = config.groups().next().expect("every form has a group");
+            let count = group.iter().filter(|replica| operation.has_answered(replica.node)).count();
+            count >= crate::config::majority(group.len())
+        } else if mutant!("M12") && !operation.is_writing() {
+            let group = config.groups().last().expect("every form has a group");
             let count = group.iter().filter(|replica| operation.has_answered(replica.node)).count();
             count >= crate::config::majority(group.len())
         } else {

@@ -41,6 +41,11 @@ pub fn of_stuck(stuck: &Operation) -> String {
     format!("no instant fits a {op}")
 }
 
+/// Which promise was broken.
+pub fn of_promise(wrong: &str) -> String {
+    format!("a durable promise was broken: {}", skeleton(wrong))
+}
+
 /// In which way replicas differ.
 pub fn of_difference(difference: &Difference) -> &'static str {
     match difference {

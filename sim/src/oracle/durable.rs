@@ -225,6 +225,26 @@ impl Auditor {
         lock(&self.0).note(shard, text);
     }
 
+    /// What `process` holds of a document.
+    pub fn held(&self, process: ProcessId, doc: DocId) -> Option<Version> {
+        lock(&self.0).held(process, doc)
+    }
+
+    /// How many documents of a shard `process` holds.
+    pub fn holdings(&self, process: ProcessId, shard: u32) -> usize {
+        lock(&self.0).holdings(process, shard)
+    }
+
+    /// The newest deletion of a document that was forgotten.
+    pub fn forgotten(&self, doc: DocId) -> Option<Version> {
+        lock(&self.0).forgotten(doc)
+    }
+
+    /// Something that compares copies of `shard` and ships what is missing has ended: what a member lacks afterwards, it did not bring.
+    pub fn passed(&self, at: Nanos, shard: u32, what: &str) {
+        lock(&self.0).passed(at, shard, what);
+    }
+
     /// Windows open now.
     pub fn open_count(&self) -> usize {
         lock(&self.0).open_count()

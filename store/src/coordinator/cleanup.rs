@@ -5,6 +5,8 @@ use crate::coordinator::Coordinator;
 use crate::coordinator::records::{Record, RecordsError};
 use crate::env::{Nanos, Peer, millis};
 use crate::id::{Epoch, NodeId, ShardId};
+#[cfg(madsim)]
+use crate::migration::close_gate;
 use crate::migration::forget_leavers;
 use crate::wire::Message;
 
@@ -22,6 +24,10 @@ pub(super) struct Cleanup {
 impl Coordinator {
     /// Sends drops where the configuration permits them, and commits those that were confirmed.
     pub(super) fn clean_up(&mut self, now: Nanos) -> Result<(), RecordsError> {
+        #[cfg(madsim)]
+        if mutant!("M35") {
+            self.close_gates_of_earlier_passes(now)?;
+        }
         let ready: Vec<ShardId> = self
             .configs
             .values()
@@ -55,6 +61,18 @@ impl Coordinator {
                     self.send(Peer::Node(replica.node), Message::Drop { shard, epoch: config.epoch });
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The planted bug M35: a pass that began within this period is taken for one that began after Activate.
+    #[cfg(madsim)]
+    fn close_gates_of_earlier_passes(&mut self, now: Nanos) -> Result<(), RecordsError> {
+        let begun = |shard: &ShardId| self.anti_entropy_at.get(shard).is_some_and(|next| *next > now);
+        let configs = self.configs.values().map(|config| config.value.clone());
+        let passed: Vec<_> = configs.filter(|config| config.gate_unmet() && begun(&config.shard)).collect();
+        for config in passed {
+            self.commit(now, &[], vec![Record::Shard(close_gate(&config))])?;
         }
         Ok(())
     }

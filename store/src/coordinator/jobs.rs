@@ -99,7 +99,9 @@ impl Coordinator {
             if now < at || running || passes >= self.options.anti_entropy_passes {
                 continue;
             }
-            self.anti_entropy_at.insert(shard, now + settings.period);
+            if !mutant!("M38") {
+                self.anti_entropy_at.insert(shard, now + settings.period);
+            }
             if let Some(spec) = anti_entropy::spec(&self.configs[&shard].value) {
                 self.start_job(now, Owner::AntiEntropy(shard), spec);
             }

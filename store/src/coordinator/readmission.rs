@@ -22,7 +22,7 @@ impl Coordinator {
             .configs
             .values()
             .map(|config| &config.value)
-            .filter(|config| config.form == Form::Stable)
+            .filter(|config| config.form == Form::Stable || (mutant!("M52") && config.form == Form::Joint))
             .map(|config| config.shard)
             .collect();
         for shard in stable {

@@ -141,11 +141,10 @@ impl Copies {
         let bucket = Digest::bucket(key);
         let sum = copy.state.digest.0[usize::from(bucket)];
         let (documents, max_counter) = (copy.state.documents, copy.state.max_counter);
-        match old {
-            Some(old) => copy.state.digest.subtract(bucket, old),
-            None => copy.state.documents += 1,
-        }
-        copy.state.digest.add(bucket, held.sum);
+        let (gone, come) = if mutant!("M32") && held.value.is_none() { (0, 0) } else { (old.unwrap_or(0), held.sum) };
+        copy.state.documents += u64::from(old.is_none());
+        copy.state.digest.subtract(bucket, gone);
+        copy.state.digest.add(bucket, come);
         copy.state.max_counter = max_counter.max(held.version.counter);
         copy.dirty = true;
         self.bytes += held.bytes(key);
@@ -200,6 +199,11 @@ impl Copies {
     /// disk that rotted is not healed by forgetting.
     pub fn drop_copy(&mut self, shard: ShardId) {
         self.remove(shard, true);
+        if mutant!("M48")
+            && let Some(copy) = self.shards.get_mut(&shard)
+        {
+            copy.state.config = None;
+        }
     }
 
     pub fn damage(&mut self, shard: ShardId) {

@@ -54,6 +54,11 @@ impl Copy {
         if now < self.deadline(timing) {
             return None;
         }
+        if self.is_under_way() && mutant!("M23") {
+            self.under_way.clear();
+            self.done = true;
+            return None;
+        }
         if self.is_under_way() {
             self.turn += 1;
         }
@@ -74,7 +79,7 @@ impl Copy {
 
     /// The joining node has made a page durable.
     pub fn confirmed(&mut self, request: RequestId, end: &PageEnd) {
-        if !self.under_way.contains(&request) {
+        if !self.under_way.contains(&request) && !mutant!("M25") {
             return;
         }
         self.under_way.clear();

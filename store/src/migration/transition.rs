@@ -36,7 +36,7 @@ pub fn open(
             None => Replica { node, session: Session(epoch), disk: *disks.get(&node)? },
         });
     }
-    let leaving = without(&config.leaving, &new);
+    let leaving = if mutant!("M54") { config.leaving.clone() } else { without(&config.leaving, &new) };
     Some(ShardConfig { form: Form::DualWrite, old, new, leaving, cutover, ..next(config) })
 }
 
@@ -63,7 +63,11 @@ pub fn abort(config: &ShardConfig) -> ShardConfig {
     assert_ne!(config.form, Form::Stable);
     let mut leaving = config.leaving.clone();
     leaving.extend(without(&config.new, &config.old));
-    let new = config.old.clone();
+    let mut new = config.old.clone();
+    if mutant!("M22") {
+        let stays = |replica: &&mut Replica| config.new.contains(replica);
+        new.iter_mut().filter(stays).for_each(|replica| replica.session = Session(config.epoch.next()));
+    }
     ShardConfig { form: Form::Stable, old: Vec::new(), new, leaving, cutover: Cutover::Delta, ..next(config) }
 }
 
@@ -81,7 +85,9 @@ pub fn forget_leavers(config: &ShardConfig, dropped: &[NodeId]) -> ShardConfig {
 
 /// A replica of a stable shard comes back: in a fresh session on this disk, in every set, without a vote.
 pub fn begin_readmission(config: &ShardConfig, node: NodeId, disk: DiskId) -> ShardConfig {
-    assert!(config.form == Form::Stable && config.recovering.iter().all(|replica| replica.node == node));
+    assert!(
+        (config.form == Form::Stable || mutant!("M52")) && config.recovering.iter().all(|replica| replica.node == node)
+    );
     let back = Replica { node, session: Session(config.epoch.next()), disk };
     let renew =
         |set: &[Replica]| set.iter().map(|replica| if replica.node == node { back } else { *replica }).collect();

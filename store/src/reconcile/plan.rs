@@ -6,6 +6,8 @@ use crate::engine::Bucket;
 use crate::env::Nanos;
 use crate::id::{Key, NodeId, Version};
 use crate::reconcile::{Phase, Reconcile, SHIP_DOCUMENTS};
+#[cfg(madsim)]
+use crate::wire::Purpose;
 use crate::wire::{Message, RequestId, Selection};
 
 /// Whether a replica's listing has everything that was read, in that version or a greater one.
@@ -43,11 +45,17 @@ impl Reconcile {
                 continue;
             };
             for (key, version) in list {
-                let greatest = holders.get(key).is_none_or(|(held, _)| held < version);
+                let greatest = holders
+                    .get(key)
+                    .is_none_or(|(held, _)| if mutant!("M33") { held > version } else { held < version });
                 if greatest {
                     holders.insert(key.clone(), (*version, *node));
                 }
             }
+        }
+        #[cfg(madsim)]
+        if mutant!("M04") && self.spec.purpose == Purpose::Delta {
+            self.end_at_a_page_without_news(&mut holders);
         }
         let mut ships: BTreeMap<(NodeId, NodeId), Vec<Key>> = BTreeMap::new();
         for &target in &self.live {
@@ -78,6 +86,20 @@ impl Reconcile {
             }
         }
         self.advance(now);
+    }
+
+    /// The planted bug M04: of what was read, only what stands before the first document that no target lacks.
+    #[cfg(madsim)]
+    fn end_at_a_page_without_news(&self, holders: &mut BTreeMap<Key, (Version, NodeId)>) {
+        let has = |target: &NodeId, key: &Key, version: &Version| {
+            self.lists.get(target).and_then(|list| list.get(key)).is_some_and(|held| held >= version)
+        };
+        let is_old =
+            |(key, (version, _)): &(&Key, &(Version, NodeId))| self.live.iter().all(|it| has(it, key, version));
+        if let Some((end, _)) = holders.iter().find(is_old) {
+            let end = end.clone();
+            holders.split_off(&end);
+        }
     }
 
     fn queue_ship(&mut self, holder: NodeId, target: NodeId, keys: Vec<Key>) {

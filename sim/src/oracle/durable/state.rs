@@ -67,6 +67,8 @@ struct Shard {
     lost_copy: BTreeMap<ProcessId, (Nanos, Arc<str>)>,
     /// Members that answer nobody: they stay in every denominator and mislead no reader.
     silent: BTreeSet<ProcessId>,
+    /// The last pass that compared copies, and when it ended.
+    pass: Option<(Nanos, Arc<str>)>,
 }
 
 impl State {
@@ -344,16 +346,39 @@ impl State {
             let name = self.trace.names().name(process);
             let miss = doc.missed.iter().find(|miss| miss.process == process && miss.version == acked.version);
             let lost = shard.lost_copy.get(&process);
-            match (miss, lost) {
+            let (since, reason) = match (miss, lost) {
                 (Some(miss), Some((at, why))) if *at > acked.at && *at > miss.at => {
-                    format!("{name} lost its copy: {why}")
+                    (*at, format!("{name} lost its copy: {why}"))
                 }
-                (Some(miss), _) => format!("{name} missed it: {}", miss.why),
-                (None, Some((at, why))) if *at >= acked.at => format!("{name} lost its copy: {why}"),
-                (None, _) => format!("{name} was never sent it, or lost it before it was durable"),
+                (Some(miss), _) => (miss.at, format!("{name} missed it: {}", miss.why)),
+                (None, Some((at, why))) if *at >= acked.at => (*at, format!("{name} lost its copy: {why}")),
+                (None, _) => (acked.at, format!("{name} was never sent it, or lost it before it was durable")),
+            };
+            match &shard.pass {
+                Some((at, pass)) if *at > since.max(acked.at) => format!("{reason}, and {pass} did not bring it"),
+                _ => reason,
             }
         });
         reasons.collect::<Vec<_>>().join("; ")
+    }
+
+    pub fn passed(&mut self, at: Nanos, shard: u32, what: &str) {
+        self.advance(at);
+        self.shards.entry(shard).or_default().pass = Some((at, what.into()));
+    }
+
+    pub fn held(&self, process: ProcessId, doc: DocId) -> Option<Version> {
+        let held = &self.docs[doc.0 as usize].held;
+        held.iter().find(|&&(holder, _)| holder == process).map(|&(_, held)| held)
+    }
+
+    pub fn holdings(&self, process: ProcessId, shard: u32) -> usize {
+        let docs = self.shards.get(&shard).map_or(&[][..], |shard| &shard.docs);
+        docs.iter().filter(|doc| self.held(process, **doc).is_some()).count()
+    }
+
+    pub fn forgotten(&self, doc: DocId) -> Option<Version> {
+        self.docs[doc.0 as usize].floor
     }
 
     pub fn finish(&mut self) -> Vec<Window> {

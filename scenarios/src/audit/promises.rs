@@ -1,0 +1,163 @@
+//! The protocol's rules, checked against what the store reports of itself: which configuration may follow which, whose
+//! copy may be wiped or dropped, which repair may be taken, which tombstone may be forgotten.
+//!
+//! A broken rule need not lose anything in the run in which it is broken: versions, digests and quorums mask much. It is
+//! a broken promise all the same, and is named where it happened and not where it hurt.
+
+use miroir_sim::oracle::durable::Auditor;
+use miroir_store::config::{Cutover, Form, Replica, ShardConfig};
+use miroir_store::env::Peer;
+use miroir_store::id::{Epoch, Key, NodeId, Session, Version};
+
+use super::{Books, pair};
+use crate::env::Directory;
+
+/// Passes over a shard that were verified since its last commit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Passes {
+    pub delta: bool,
+    pub anti_entropy: bool,
+}
+
+/// What is wrong with `next` after `last`. `eager` says that the simulator overrides what a skipped delta pass keeps.
+pub fn of_commit(last: &ShardConfig, next: &ShardConfig, passes: Passes, eager: bool) -> Option<String> {
+    if next.epoch.generation != last.epoch.generation {
+        return None;
+    }
+    let what = of_sessions(last, next)
+        .or_else(|| of_barrier(last, next).or(of_step(last, next, passes, eager)).map(str::to_owned));
+    what.map(|what| format!("{what}: {next} was committed after {last}"))
+}
+
+fn of_barrier(last: &ShardConfig, next: &ShardConfig) -> Option<&'static str> {
+    if next.gc_barrier < last.gc_barrier {
+        return Some("the tombstone barrier fell");
+    }
+    let raised = next.gc_barrier > last.gc_barrier;
+    let may_be = next.gc_barrier == next.epoch && last.is_at_rest();
+    (raised && !may_be).then_some("the tombstone barrier was raised while replicas came or went")
+}
+
+/// A session begins with a DualWrite that a replica joins in, or with a readmission under a stable configuration.
+fn of_sessions(last: &ShardConfig, next: &ShardConfig) -> Option<String> {
+    let is_new =
+        |replica: &&Replica| named(last).all(|known| (known.node, known.session) != (replica.node, replica.session));
+    let fresh = named(next).find(is_new)?;
+    let joins = next.form == Form::DualWrite && next.old.iter().all(|old| old.node != fresh.node);
+    let returns = next.form == Form::Stable && next.is_recovering(fresh.node);
+    let may_be = fresh.session == Session(next.epoch) && last.form == Form::Stable && (joins || returns);
+    (!may_be).then(|| format!("{} was given another session", fresh.node))
+}
+
+fn of_step(last: &ShardConfig, next: &ShardConfig, passes: Passes, eager: bool) -> Option<&'static str> {
+    let ends_at = |set: &[Replica]| nodes(&next.new) == nodes(set);
+    match (last.form, next.form) {
+        (Form::Stable, Form::DualWrite) if last.gate_unmet() => {
+            Some("a migration was opened before the cleanup gate was met")
+        }
+        (Form::Stable, Form::DualWrite) if !last.recovering.is_empty() => {
+            Some("a migration was opened while a replica was being readmitted")
+        }
+        (Form::Stable, Form::Stable) if last.gate_unmet() && !next.gate_unmet() && !passes.anti_entropy => {
+            Some("the cleanup gate was met without a clean anti-entropy pass since Activate")
+        }
+        (Form::Stable, Form::Stable | Form::DualWrite) | (Form::DualWrite, Form::Joint) => None,
+        (Form::DualWrite | Form::Joint, Form::Stable) if ends_at(&last.old) => None,
+        (Form::Joint, Form::Stable) if ends_at(&last.new) => {
+            let gate_is_left_out = last.cutover == Cutover::Skipped && next.old.is_empty() && !eager;
+            match passes.delta {
+                false => Some("activated without a delta pass since Joint"),
+                true => gate_is_left_out.then_some("activated after a skipped delta pass without a cleanup gate"),
+            }
+        }
+        _ => Some("no such step"),
+    }
+}
+
+fn named(config: &ShardConfig) -> impl Iterator<Item = &Replica> {
+    config.new.iter().chain(&config.old).chain(&config.leaving)
+}
+
+fn nodes(replicas: &[Replica]) -> Vec<NodeId> {
+    let mut nodes: Vec<NodeId> = replicas.iter().map(|replica| replica.node).collect();
+    nodes.sort();
+    nodes
+}
+
+/// What is wrong with a node's installing a configuration after the one of epoch `known`, while its copy held so many
+/// documents.
+pub(super) fn of_install(
+    books: &Books,
+    node: NodeId,
+    config: &ShardConfig,
+    known: Epoch,
+    wiped: bool,
+    held: usize,
+) -> Option<String> {
+    if config.epoch <= known {
+        return Some(format!("{node} installed {config} after epoch {known}"));
+    }
+    let session = config.replica(node).map(|replica| replica.session);
+    let is_another = session.is_some() && session != books.session(config.shard, node, known);
+    (is_another && held > 0 && !wiped)
+        .then(|| format!("{node} kept the documents of its old copy in a new session: it installed {config}"))
+}
+
+/// What is wrong with a node's dropping its copy while it has installed `config`.
+pub(super) fn of_drop(node: NodeId, config: Option<&ShardConfig>) -> Option<String> {
+    let config = config.filter(|config| config.is_member(node))?;
+    Some(format!("{node} dropped its copy, and counts under {config}"))
+}
+
+/// What is wrong with a node's taking a repair while it has installed `config`.
+pub(super) fn of_repair(
+    node: NodeId,
+    config: Option<&ShardConfig>,
+    session: Session,
+    read_at: Epoch,
+) -> Option<String> {
+    let config = config?;
+    if read_at < config.gc_barrier {
+        return Some(format!("{node} took a repair read below the tombstone barrier, at {read_at}, under {config}"));
+    }
+    let own = config.replica(node).map(|replica| replica.session)?;
+    (own != session)
+        .then(|| format!("{node} took a repair that was meant for another session, {session}, under {config}"))
+}
+
+/// What is wrong with a node's forgetting a tombstone while it has installed `config`. Only the first of a shard's nodes
+/// to forget it is asked for what the others hold.
+pub(super) fn of_forgetting(
+    auditor: &Auditor,
+    books: &Books,
+    directory: &Directory,
+    config: Option<&ShardConfig>,
+    node: NodeId,
+    (key, version): (&Key, Version),
+) -> Option<String> {
+    let config = config?;
+    if config.gc_barrier != config.epoch {
+        return Some(format!("{node} forgot the tombstone of {key} without a barrier, under {config}"));
+    }
+    let (doc, version) = (auditor.intern(key.id()), Some(pair(version)));
+    if auditor.forgotten(doc) >= version {
+        return None;
+    }
+    let held = |replica: &Replica| auditor.held(directory.process(Peer::Node(replica.node)).expect("a node"), doc);
+    let has_its_disk = |replica: &&Replica| books.disks.get(&replica.node) == Some(&replica.disk);
+    let lacking = config.new.iter().filter(has_its_disk).find(|replica| held(replica) < version)?;
+    Some(format!("{node} forgot a tombstone that {} does not hold, that of {key}, under {config}", lacking.node))
+}
+
+/// What is wrong with what a node found on its disk: so many documents that it had held before, in the session `before`.
+pub(super) fn of_return(
+    node: NodeId,
+    epoch: Epoch,
+    before: Option<Session>,
+    now: Option<Session>,
+    left: usize,
+) -> Option<String> {
+    let is_another = now.is_some() && now != before;
+    (is_another && left > 0)
+        .then(|| format!("{node} came back with the documents of its old copy in a new session, that of epoch {epoch}"))
+}
