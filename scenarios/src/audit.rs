@@ -11,7 +11,7 @@ use miroir_sim::net::Dropped;
 use miroir_sim::oracle::durable::{Auditor, How, Vanished};
 use miroir_sim::oracle::progress::{Access, Progress};
 use miroir_sim::{ProcessId, World, sometimes};
-use miroir_store::config::{Form, ShardConfig};
+use miroir_store::config::{Cutover, Form, ShardConfig};
 use miroir_store::env::{Copy, Event, Nanos, Probe};
 use miroir_store::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId, Version};
 use miroir_store::migration::Stage;
@@ -363,13 +363,19 @@ impl Audit {
                 }
                 for shard in 0..self.0.shard_count {
                     let entries = found.remove(&shard).unwrap_or_default();
-                    let vanished = auditor.reset(at, process(node), shard, entries);
+                    let mut vanished = auditor.reset(at, process(node), shard, entries);
+                    // Tombstones may have been forgotten in that very commit as well; windows show if it was more than that.
+                    let config = books.installed_config(ShardId(shard), node);
+                    if config.is_some_and(|config| config.gc_barrier == config.epoch) {
+                        vanished.retain(|vanished| vanished.has.is_some());
+                    }
                     books.vanished.extend(vanished.into_iter().map(|vanished| (at, vanished)));
                     self.silence(at, books, ShardId(shard));
                 }
             }
             Event::Applied { node, shard, key, version } => {
                 let doc = auditor.intern(key.id());
+                books.wrong.extend(promises::of_replacing(auditor, process(node), node, &key, version, "a write"));
                 auditor.applied(at, process(node), shard.0, doc, pair(version), How::Write);
             }
             Event::Installed { node, config, wiped } => {
@@ -421,11 +427,15 @@ impl Audit {
                 auditor.note(Some(shard.0), &stage.to_string());
             }
             Event::Copied { node, shard, through } => {
+                if through.is_none() {
+                    auditor.passed(at, shard.0, "the copy");
+                }
                 books.copied.entry((node, shard)).or_default().push((at, through));
             }
             Event::Repaired { node, shard, key, version, purpose, session, read_at } => {
                 books.wrong.extend(promises::of_repair(node, books.installed_config(shard, node), session, read_at));
                 let how = in_words(purpose);
+                books.wrong.extend(promises::of_replacing(auditor, process(node), node, &key, version, how));
                 auditor.applied(at, process(node), shard.0, auditor.intern(key.id()), pair(version), How::Shipped(how));
                 books.repaired(node, shard, &key, version, purpose);
             }
@@ -442,7 +452,12 @@ impl Audit {
                 let verified = books.verified.entry(shard).or_default();
                 verified.delta |= purpose == Purpose::Delta;
                 verified.anti_entropy |= purpose == Purpose::AntiEntropy;
-                auditor.passed(at, shard.0, in_words(purpose));
+                // A skipped delta pass carries counters only.
+                let config = books.configs.get(&shard);
+                let skipped = config.is_some_and(|it| it.form == Form::Joint && it.cutover == Cutover::Skipped);
+                if !skipped {
+                    auditor.passed(at, shard.0, in_words(purpose));
+                }
                 if purpose == Purpose::AntiEntropy {
                     books.passes.entry(shard).or_default().push((at, shipped));
                 }

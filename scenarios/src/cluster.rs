@@ -125,6 +125,10 @@ impl Cluster {
             overrides: Overrides { unsafe_cutover: cluster.unsafe_cutover, eager_cleanup: cluster.eager_cleanup },
             ..coordinator::Options::default()
         };
+        options.reconcile.unverified = cluster.skip_verify;
+        if timing.collect_every_ms > 0 {
+            options.collect_every = Some(millis(timing.collect_every_ms));
+        }
         options.migration.page_documents = timing.page_documents;
         options.migration.page_interval = millis(timing.page_interval_ms);
         // A healed cluster gets there in the end, however short the timeouts of its plan.

@@ -51,6 +51,11 @@ impl Finding {
         self
     }
 
+    /// A promise that was broken is named before what came of it.
+    pub fn is_consequence(&self) -> bool {
+        self.oracle != "promises"
+    }
+
     fn at(mut self, at: Nanos) -> Finding {
         self.at = Some(at);
         self
@@ -317,6 +322,10 @@ fn judge_copies(scenario: &Scenario, it: &Cluster, books: &Books, findings: &mut
             }
         }
         let mut differences = converged::compare(&names, &replicas, &copies, SHOWN);
+        if !config.is_at_rest() {
+            // That it did not come to rest was said; whoever is still on the way in or out keeps a copy.
+            differences.retain(|difference| !matches!(difference, converged::Difference::Leftover { .. }));
+        }
         if !scenario.converges || !it.audit.anti_entropy_is_on() {
             // Without anti-entropy a minority may stay behind for ever; everything else still has to be right.
             differences.retain(|difference| !matches!(difference, converged::Difference::Entry { .. }));

@@ -69,6 +69,9 @@ pub struct ClusterPlan {
     pub unsafe_cutover: bool,
     /// A skipped delta pass keeps no old replicas. Exists only in the simulator.
     pub eager_cleanup: bool,
+    /// What a delta pass or anti-entropy has shipped is not verified. Exists only in the simulator.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub skip_verify: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +110,9 @@ pub struct TimingPlan {
     /// With a script: faults may happen from this time on. Without one, as soon as every document is written.
     #[serde(default, skip_serializing_if = "is_default")]
     pub chaos_from_us: u64,
+    /// Between two attempts to forget the tombstones of a shard; 0: as in an ordinary cluster.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub collect_every_ms: u64,
     /// The run fails if it takes more simulated time than this; 0: two minutes more than chaos and settling may take.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limit_ms: u64,
@@ -173,6 +179,7 @@ impl Plan {
                 anti_entropy_period_ms: shape.range(300..=800),
                 unsafe_cutover: false,
                 eager_cleanup: false,
+                skip_verify: false,
             },
             workload: WorkloadPlan {
                 clients: given.clients.unwrap_or(8),
@@ -194,6 +201,7 @@ impl Plan {
                 chaos_ms: 6_000,
                 settle_ms: 30_000,
                 chaos_from_us: 0,
+                collect_every_ms: 0,
                 limit_ms: 0,
             },
             migrations: Vec::new(),

@@ -138,13 +138,14 @@ fn conclude(scenario: &'static Scenario, plan: &Plan, ended: Ended<Seen>) -> Out
             Seen { findings: vec![finding], ..Seen::default() }
         }
     };
-    seen.findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
+    seen.findings.sort_by_key(|finding| (std::cmp::Reverse(finding.verdict), finding.is_consequence()));
     let ended_at = ended.simulated_ns;
     let mut record = Record::new(scenario.id, plan.seed());
     if let Some(worst) = seen.findings.first() {
         record.verdict = worst.verdict;
         record.fingerprint = Some(fingerprint(worst.verdict, worst.oracle, &worst.kind));
         record.cause = worst.cause.lines().next().map(str::to_owned);
+        record.oracle = Some(worst.oracle.to_owned());
         record.found_at_ns = worst.at;
     }
     record.trace_hash = ended.trace.hash().to_string();

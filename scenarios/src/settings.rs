@@ -122,6 +122,21 @@ const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "verify",
+        allowed: "on|off",
+        what: "whether what reconciling has shipped is verified",
+        set: |plan, text| {
+            plan.cluster.skip_verify = !switch(text, "on", "off")?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "collect_every_ms",
+        allowed: "1..60000",
+        what: "between two attempts to forget the tombstones of a shard",
+        set: set_number!(|plan, n| plan.timing.collect_every_ms = n, 1, 60_000),
+    },
+    Key {
         name: "operations",
         allowed: "1..2000000",
         what: "operations over all clients",

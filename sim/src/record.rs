@@ -57,6 +57,9 @@ pub struct Record {
     /// The worst finding, in words; none for a pass.
     #[serde(default)]
     pub cause: Option<String>,
+    /// Which oracle found it; none for a pass, or when nothing but the end of the process says so.
+    #[serde(default)]
+    pub oracle: Option<String>,
     /// When it went wrong, in simulated nanoseconds, if the finding has an instant.
     #[serde(default)]
     pub found_at_ns: Option<u64>,
@@ -125,6 +128,7 @@ impl Record {
             simulated_ns: 0,
             wall_ms: 0,
             cause: None,
+            oracle: None,
             found_at_ns: None,
             matrix: Matrix::default(),
         }

@@ -401,7 +401,9 @@ impl Coordinator {
             }
             #[cfg(madsim)]
             Decision::Abort { config, .. } if mutant!("M17") => {
-                self.tell_at_once(&[Record::Shard(config)]);
+                if self.warned.insert(config.to_string()) {
+                    self.tell_at_once(&[Record::Shard(config)]);
+                }
                 Ok(false)
             }
             Decision::Abort { config, reason } => {

@@ -1,13 +1,13 @@
 //! Planted bugs. Each is one line beside the code it breaks, behind [`mutant!`], and exists only in a build for the
 //! simulator (`cfg(madsim)`); there a run chooses at most one. In an ordinary build the macro is the constant `false`.
 
-/// Whether the planted bug of this name is active: `if mutant!("M29") { ... }`.
+/// Whether the planted bug of this name, or one of these names, is active: `if mutant!("M29") { ... }`.
 #[macro_export]
 macro_rules! mutant {
-    ($name:literal) => {{
+    ($($name:literal),+) => {{
         #[cfg(madsim)]
         {
-            $crate::mutant::is_active($name)
+            $($crate::mutant::is_active($name))||+
         }
         #[cfg(not(madsim))]
         {

@@ -167,7 +167,7 @@ impl Node {
             Message::List { request, shard, epoch, level, buckets } if level <= MAX_LEVEL => {
                 if self.may_be_compared(now, from, request, shard, epoch) {
                     let mut entries = self.engine.list(shard, level, &buckets)?;
-                    if mutant!("M07") || mutant!("M08") {
+                    if mutant!("M07", "M08") {
                         entries.retain(|(key, _)| !self.holds_tombstone(shard, key));
                     }
                     self.answer(from, Message::Listing { request, node: self.id, entries });
@@ -448,7 +448,10 @@ impl Node {
             let held = self.config(shard).and_then(|config| config.replica(self.id)).map(|r| r.session);
             let named = config.replica(self.id).map(|replica| replica.session);
             let joins = config.old.iter().all(|replica| replica.node != self.id);
-            let spared = mutant!("M21") && joins || mutant!("M44") && !joins;
+            let spared = match joins {
+                true => mutant!("M21"),
+                false => mutant!("M44"),
+            };
             let wipe = named.is_some() && named != held && !spared;
             self.engine.install(config, wipe)?;
         }
@@ -490,7 +493,7 @@ impl Node {
         if installed < epoch {
             self.fetch(now, shard);
         }
-        let early = (mutant!("M03") || mutant!("M47")) && installed < epoch;
+        let early = mutant!("M03", "M47") && installed < epoch;
         let why = if installed != epoch && !early {
             format!("{} has installed epoch {installed} of {shard}, not {epoch}", self.id)
         } else if !sound {

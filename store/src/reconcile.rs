@@ -67,11 +67,20 @@ pub struct Timing {
     pub grace: Nanos,
     /// A phase that takes longer is begun again from the digests.
     pub patience: Nanos,
+    /// Nothing is verified. Only a simulator may choose so, to measure what that prevents.
+    #[cfg(madsim)]
+    pub unverified: bool,
 }
 
 impl Default for Timing {
     fn default() -> Timing {
-        Timing { resend: millis(20), grace: millis(60), patience: millis(400) }
+        Timing {
+            resend: millis(20),
+            grace: millis(60),
+            patience: millis(400),
+            #[cfg(madsim)]
+            unverified: false,
+        }
     }
 }
 
@@ -452,6 +461,10 @@ impl Reconcile {
     /// Reads the targets again: is everything that was read there?
     fn verify(&mut self, now: Nanos) {
         self.enter(now, Phase::Verify);
+        #[cfg(madsim)]
+        if self.timing.unverified {
+            self.reading.clear();
+        }
         if self.reading.is_empty() {
             self.report.verified = self.live.iter().copied().collect();
             self.phase = Phase::Done;

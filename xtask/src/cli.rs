@@ -19,7 +19,7 @@ use crate::seeds::{SEED_VARIABLE, SeedRange};
 use crate::worker::Build;
 
 /// Commands of the contract that come with a later version.
-const LATER_COMMANDS: [&str; 5] = ["explain", "check", "mutants", "bench", "soak"];
+const LATER_COMMANDS: [&str; 4] = ["explain", "check", "bench", "soak"];
 
 /// Flags of the contract that come with a later version.
 const LATER_FLAGS: [&str; 1] = ["--html"];
@@ -59,6 +59,8 @@ pub enum Command {
     Replay(Replay),
     /// Make the plan of a failing run smaller while it fails in the same way
     Shrink(Shrink),
+    /// Plant every known bug, one at a time, and show who finds it
+    Mutants(Mutants),
     /// Run the tests, or some areas of them
     Test {
         /// Default: all areas, in this order
@@ -196,6 +198,42 @@ pub struct Qualify {
     /// At most so many seeds a row
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Mutants {
+    /// Only this one, as in M05; may be repeated. Default: all
+    #[arg(long, value_name = "M")]
+    pub only: Vec<String>,
+    /// Seeds in each configuration, from each start
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: u64,
+    /// Starts of the search, whose median is told
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    pub starts: u64,
+    /// Wall time for one mutant until it is found, and as much again for the other starts
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
+    pub budget_s: u64,
+    /// Processes at a time. Default: one per core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Keep each result in docs/data/mutants.json, in the place of the one that stands there
+    #[arg(long)]
+    pub keep: bool,
+    /// Write each kill into scenarios/kills.toml, in the place of the one that stands there
+    #[arg(long)]
+    pub pin: bool,
+    /// One line of JSON per mutant, then one summary line
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Mutants {
+    /// What to type to hunt one of them again.
+    pub fn command(&self, id: &str) -> String {
+        let Mutants { seeds, starts, budget_s, .. } = self;
+        format!("cargo xtask mutants --only {id} --seeds {seeds} --starts {starts} --budget-s {budget_s}")
+    }
 }
 
 /// What changes a run besides its seed.
@@ -445,7 +483,9 @@ mod tests {
     fn every_other_mistake_says_what_is_allowed() {
         assert!(refusal("swep").contains("did you mean `sweep`?"));
         assert!(
-            refusal("").contains("available: sim, scenarios, sweep, merge, replay, shrink, test, ci, report, qualify")
+            refusal("").contains(
+                "available: sim, scenarios, sweep, merge, replay, shrink, mutants, test, ci, report, qualify"
+            )
         );
         assert!(refusal("sim --trace loud").contains("off, short, full"));
         assert!(refusal("sweep cutover/swarm").contains("--seeds <A..B>"));

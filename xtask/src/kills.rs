@@ -4,7 +4,7 @@
 //! [[kill]]
 //! mutant = "M29"
 //! scenario = "cutover/swarm"
-//! set = ["replication=1"]      # may be left out
+//! set = ["replication=1"]      # may be left out, as may `profile = "storm"`
 //! seed = 17
 //! expect = "violation"
 //! ```
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use miroir_sim::seed::Seed;
 use miroir_sim::verdict::Verdict;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cli::Overrides;
 use crate::exit::Failure;
@@ -29,7 +29,7 @@ pub const TABLE: &str = "scenarios/kills.toml";
 /// Wall time for one run.
 const LIMIT: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
     #[serde(default)]
@@ -37,12 +37,14 @@ struct Table {
 }
 
 /// One row: a planted bug and the seed that finds it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kill {
     pub mutant: String,
     pub scenario: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<String>,
     pub seed: Seed,
     pub expect: Verdict,
@@ -65,10 +67,34 @@ fn read(text: &str) -> Result<Vec<Kill>, Failure> {
     }
 }
 
+/// What stands at the head of the table.
+const HEAD: &str = "\
+# One known kill per planted bug: the run with the bug must end as expected, the run without it must pass.
+# `cargo xtask test mutants` runs them; a harness that goes blind turns red here. `cargo xtask mutants --pin` writes them.
+
+";
+
+/// Replaces the rows of these mutants, and leaves the others where they are.
+pub fn pin(root: &Path, fresh: Vec<Kill>) -> Result<(), Failure> {
+    let mut table = Table { kill: load(root)? };
+    table.kill.retain(|old| fresh.iter().all(|kill| kill.mutant != old.mutant));
+    table.kill.extend(fresh);
+    table.kill.sort_by(|one, other| one.mutant.cmp(&other.mutant));
+    let text = toml::to_string(&table).map_err(|error| Failure::internal(error.to_string()))?;
+    std::fs::write(root.join(TABLE), format!("{HEAD}{text}")).map_err(|error| Failure::io("write", TABLE, &error))
+}
+
 impl Kill {
     /// Runs the seed with the mutant and without it. The error says which of the two did not do its part.
     pub fn check(&self, worker: &Worker) -> Result<(), Failure> {
-        let with = self.verdict(worker, Some(self.mutant.clone()))?;
+        let mut with = self.verdict(worker, Some(self.mutant.clone()))?;
+        if self.expect == Verdict::Diverged {
+            let again = self.verdict(worker, Some(self.mutant.clone()))?;
+            if !with.agrees_with(&again) {
+                let cause = format!("{} once, {} once", with.said(), again.said());
+                with = with.diverged(cause);
+            }
+        }
         if with.record.verdict != self.expect {
             let (found, why) = (with.record.verdict, with.reason());
             return Err(Failure::internal(format!("{self}: expected {}, got {found} ({why})", self.expect)));
@@ -82,7 +108,7 @@ impl Kill {
     }
 
     fn verdict(&self, worker: &Worker, mutant: Option<String>) -> Result<Recorded, Failure> {
-        let overrides = Overrides { profile: None, set: self.set.clone(), mutant };
+        let overrides = Overrides { profile: self.profile.clone(), set: self.set.clone(), mutant };
         let output = worker.record(&Job::bare(&self.scenario, self.seed, &overrides), Some(LIMIT))?;
         Recorded::of(&self.scenario, self.seed, &output)
     }
@@ -91,6 +117,7 @@ impl Kill {
 impl std::fmt::Display for Kill {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} by {} seed {}", self.mutant, self.scenario, self.seed)?;
+        self.profile.iter().try_for_each(|profile| write!(f, " --profile {profile}"))?;
         self.set.iter().try_for_each(|pair| write!(f, " --set {pair}"))
     }
 }

@@ -17,6 +17,7 @@ pub mod docs;
 pub mod exit;
 pub mod kills;
 pub mod merge;
+pub mod mutants;
 pub mod partition;
 pub mod print;
 pub mod qualify;

@@ -64,6 +64,7 @@ impl Recorded {
         self.record.verdict = Verdict::Diverged;
         self.record.fingerprint = Some(fingerprint(Verdict::Diverged, "twice", DIVERGED));
         self.record.cause = Some(cause);
+        self.record.oracle = Some("twice".to_owned());
         self.line = self.record.to_json();
         self
     }

@@ -13,7 +13,7 @@ pub mod groups;
 pub mod manifest;
 mod outcome;
 mod outside;
-mod pool;
+pub mod pool;
 mod regressions;
 mod report;
 pub mod results;

@@ -4,6 +4,7 @@
 //! A broken rule need not lose anything in the run in which it is broken: versions, digests and quorums mask much. It is
 //! a broken promise all the same, and is named where it happened and not where it hurt.
 
+use miroir_sim::ProcessId;
 use miroir_sim::oracle::durable::Auditor;
 use miroir_store::config::{Cutover, Form, Replica, ShardConfig};
 use miroir_store::env::Peer;
@@ -107,6 +108,19 @@ pub(super) fn of_install(
 pub(super) fn of_drop(node: NodeId, config: Option<&ShardConfig>) -> Option<String> {
     let config = config.filter(|config| config.is_member(node))?;
     Some(format!("{node} dropped its copy, and counts under {config}"))
+}
+
+/// What is wrong with a document that became durable on a node: only a greater version replaces one.
+pub(super) fn of_replacing(
+    auditor: &Auditor,
+    process: ProcessId,
+    node: NodeId,
+    key: &Key,
+    version: Version,
+    how: &str,
+) -> Option<String> {
+    let held = auditor.held(process, auditor.intern(key.id()))?;
+    (held > pair(version)).then(|| format!("{how} replaced version {} of {key} on {node} by an older version", held.0))
 }
 
 /// What is wrong with a node's taking a repair while it has installed `config`.

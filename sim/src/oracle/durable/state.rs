@@ -166,8 +166,12 @@ impl State {
         let it = self.doc(shard, doc);
         it.held.retain(|&(holder, held)| holder != process || held != version);
         it.floor = it.floor.max(Some(version));
-        if it.acked.is_some_and(|acked| acked.version == version) {
-            it.acked = None;
+        // A deletion that replaced what was acknowledged need not have been acknowledged itself.
+        if it.acked.is_some_and(|acked| acked.version <= version) {
+            if it.open.is_some() {
+                self.close(doc, Kind::Superseded, Some("every replica held a deletion, and forgot it".into()));
+            }
+            self.docs[doc.0 as usize].acked = None;
         }
     }
 

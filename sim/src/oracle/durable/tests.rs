@@ -66,6 +66,24 @@ fn an_early_acknowledgement_opens_a_window_until_the_majority_has_it() {
     assert_eq!(totals(&windows, 100), WindowTotals { transient: 1, total_ns: 6, max_ns: 6, ..Default::default() });
 }
 
+/// A deletion whose client had given up replaced an acknowledged write on every replica. Once it is forgotten, nobody can
+/// miss that write any more.
+#[test]
+fn what_a_forgotten_deletion_replaced_is_not_missed() {
+    let it = scene();
+    for process in [it.a, it.b, it.c] {
+        it.applied(1, process, V1);
+    }
+    it.acked(2, V1);
+    for process in [it.a, it.b, it.c] {
+        it.applied(3, process, V2);
+    }
+    for (at, process) in [(4, it.a), (5, it.b), (6, it.c)] {
+        it.auditor.forgot(at, process, SHARD, it.doc, V2);
+    }
+    assert_eq!(it.auditor.finish(), vec![]);
+}
+
 #[test]
 fn a_config_commit_without_delta_opens_one_for_ever() {
     let it = scene();
