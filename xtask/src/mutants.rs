@@ -26,7 +26,7 @@ use crate::worker::{Build, Worker};
 use crate::workspace::Workspace;
 
 pub use list::{List, Try, load};
-pub use report::{Row, Sums};
+pub use report::{Killed, Row, Sums};
 
 /// The name of the data.
 pub const DATA: &str = "mutants";

@@ -5,6 +5,7 @@
 //! that somebody measured, so a document cannot say what the data does not.
 
 mod chaos;
+mod mutants;
 mod rate;
 mod tables;
 

@@ -10,6 +10,7 @@ use crate::exit::Failure;
 use crate::qualify::Subject;
 use crate::qualify::sums::Sums;
 
+use super::mutants;
 use super::rate::{self, percent};
 use super::tables::{Table, ms, number};
 use super::{Rendered, fill};
@@ -30,6 +31,7 @@ pub fn render(root: &Path) -> Result<Vec<Rendered>, Failure> {
             ("matrix", matrix(&coverage)),
             ("configurations", configurations_table(&configurations)),
             ("recommendation", recommendation(&configurations)),
+            ("mutants", mutants::section(root)?),
             ("commands", commands(&coverage, &configurations)),
         ],
     );

@@ -1,0 +1,68 @@
+//! The planted bugs: who finds each, how soon, and whether it is named right.
+
+use std::path::Path;
+
+use crate::data::{File, Row as Kept};
+use crate::exit::Failure;
+use crate::mutants::{DATA, Killed, Row, Sums};
+
+use super::tables::{Table, number};
+
+/// How much of a cause a cell shows, in characters.
+const CAUSE_MAX: usize = 110;
+
+pub fn section(root: &Path) -> Result<String, Failure> {
+    let rows = File::<Row>::read(root, DATA)?.rows;
+    let Some(first) = rows.first() else { return Ok("*Not measured yet: `cargo xtask mutants --keep`.*\n".to_owned()) };
+    let sums = Sums::of(rows.iter().map(|row| &row.measured));
+    let mut text = format!("{}.\n\n{}", sentence(&sums), table(&rows));
+    let builds: Vec<&str> = rows.iter().map(|row| row.stamp.build.as_str()).collect();
+    let (same, command) = (builds.iter().all(|build| *build == builds[0]), &first.stamp.command);
+    let builds = if same { builds[0].to_owned() } else { format!("{} and others", builds[0]) };
+    text.push_str(&format!("\nEach row by a command like `{command}`, with build {builds}.\n"));
+    Ok(text)
+}
+
+fn sentence(sums: &Sums) -> String {
+    let Sums { mutants, killed, untested, named_right, .. } = sums;
+    let seeds = |seeds: Option<u64>| seeds.map_or("more than were allowed".to_owned(), number);
+    let untested = match untested.as_slice() {
+        [] => "none is untested".to_owned(),
+        some => format!("**untested: {}**", some.join(", ")),
+    };
+    format!(
+        "{killed} of {mutants} are found, {} are equivalent to none, {untested}. Seeds to the first kill: median {}, at most \
+         {}. The cause is named right for {named_right} of {killed}",
+        mutants - killed - sums.untested.len(),
+        seeds(sums.median_seeds),
+        seeds(sums.most_seeds),
+    )
+}
+
+fn table(rows: &[Kept<Row>]) -> String {
+    let header = ["bug", "what it does", "seen in", "found by", "oracle", "seeds", "cause named", "as expected"];
+    let mut table = Table::new(&header, |column| column == 5);
+    for Row { id, does, seen_in, killed, equivalent, .. } in rows.iter().map(|row| &row.measured) {
+        let found = match killed {
+            Some(killed) => found(killed),
+            None => {
+                let why = equivalent.clone().unwrap_or_else(|| "**untested**".to_owned());
+                [String::new(), String::new(), "-".to_owned(), why, String::new()]
+            }
+        };
+        table.row([id.clone(), does.clone(), seen_in.clone()].into_iter().chain(found));
+    }
+    table.text()
+}
+
+fn found(killed: &Killed) -> [String; 5] {
+    let cause: String = killed.cause_named.chars().take(CAUSE_MAX).collect();
+    let whole = cause.len() == killed.cause_named.len();
+    [
+        format!("`{}`", killed.by),
+        killed.oracle.clone().unwrap_or_else(|| killed.verdict.to_string()),
+        killed.median_seeds.map_or("-".to_owned(), number),
+        if whole { cause } else { format!("{}…", cause.trim_end()) },
+        if killed.named_right { "yes" } else { "**no**" }.to_owned(),
+    ]
+}
