@@ -29,21 +29,15 @@ fn nothing_is_planted() {
     const { assert!(!PLANTED) };
     black_box((node as fn(Env) -> _, coordinator as fn(Env) -> _));
     let program = std::env::current_exe().and_then(std::fs::read).expect("a test can read itself");
-    let contains = |parts: [&str; 2]| {
-        let name = parts.concat();
+    let contains = |backwards: &str| {
+        let name: String = backwards.chars().rev().collect();
         program.windows(name.len()).any(|window| window == name.as_bytes())
     };
-    // In two parts, or the test would find itself.
-    assert!(contains(["page_", "confirmed"]), "names of functions stand in a build for tests");
-    let planted = [
-        ["6mutant6", "active"],
-        ["put_", "regardless"],
-        ["tell_at", "_once"],
-        ["take_for", "_installed"],
-        ["unsafe_", "cutover"],
-        ["eager_", "cleanup"],
-    ];
+    // Spelt backwards, or the test would find itself.
+    assert!(contains("demrifnoc_egap"), "names of functions stand in a build for tests");
+    let planted =
+        ["evitca6tnatum6", "sseldrager_tup", "ecno_ta_llet", "dellatsni_rof_ekat", "revotuc_efasnu", "punaelc_regae"];
     for name in planted {
-        assert!(!contains(name), "{} is in an ordinary build", name.concat());
+        assert!(!contains(name), "{name}, spelt backwards, is in an ordinary build");
     }
 }
