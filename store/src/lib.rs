@@ -21,6 +21,7 @@ pub mod config;
 pub mod node;
 
 pub mod engine;
+pub mod staging;
 
 pub mod reconcile;
 
@@ -30,3 +31,8 @@ pub mod migration;
 pub mod placement;
 
 pub mod store;
+
+pub mod dump;
+
+#[cfg(all(unix, not(madsim)))]
+pub mod cli;

@@ -14,6 +14,7 @@ use crate::engine::{Effect, Engine, MAX_LEVEL, Options, Put, Range, Scrubbed};
 use crate::env::{Copy, Env, Event, Nanos, Peer, millis};
 use crate::error::EngineError;
 use crate::id::{Epoch, Key, NodeId, Session, ShardId, Value, Version};
+use crate::staging::Staging;
 use crate::wire::{
     Answer, CopyState, Message, NameRange, Op, PageEnd, Purpose, RequestId, Selection, Shipped, Token, decode, encode,
 };
@@ -27,6 +28,7 @@ const PAGE_BYTES: usize = 1 << 20;
 pub struct Node {
     id: NodeId,
     engine: Engine,
+    staging: Staging,
     /// What is sent once the staged changes are durable.
     answers: Vec<(Peer, Message)>,
     /// What repairs have staged: told to the probe as such once it is durable.
@@ -105,6 +107,7 @@ impl Node {
         Ok(Node {
             id,
             engine,
+            staging: Staging::new(env.disk.clone()),
             answers: Vec::new(),
             repaired: BTreeMap::new(),
             copied: Vec::new(),
@@ -188,6 +191,11 @@ impl Node {
                     let (entries, more) = self.tombstones(shard, after, limit as usize)?;
                     self.answer(from, Message::TombstoneList { request, node: self.id, entries, more });
                 }
+                Ok(())
+            }
+            Message::Stage { request, import, action } => {
+                let reply = self.staging.perform(import, action)?;
+                self.answer(from, Message::Staged { request, node: self.id, reply });
                 Ok(())
             }
             // Answers, and what only other roles receive: a stray frame.

@@ -203,6 +203,11 @@ impl Router {
         self.configs.get(&shard)
     }
 
+    /// Any configuration it knows: how many shards and replicas there are stands in each.
+    pub fn any_config(&self) -> Option<&ShardConfig> {
+        self.configs.values().next()
+    }
+
     /// Takes a configuration in; operations of its shard that run at a smaller epoch start their phase again.
     fn learn(&mut self, now: Nanos, config: ShardConfig) {
         let shard = config.shard;

@@ -41,7 +41,7 @@ use crate::id::{Epoch, Key, MAX_VALUE_BYTES, NodeId, Session, ShardId, Value, Ve
 use crate::node::Node;
 use crate::router::scan::{ScanPage, ScanRequest, join};
 use crate::router::{OperationId, Outcome, Request, Router, Timing};
-use crate::wire::{Message, NameRange, RequestId};
+use crate::wire::{Message, NameRange, RequestId, StagingAction, StagingReply};
 
 pub use collection::Collection;
 pub use options::Options;
@@ -232,6 +232,28 @@ impl Store {
         let inner = self.inner()?;
         inner.check_damage()?;
         Ok(Snapshot::new(inner.node.engine().snapshot()?, inner.shard_count))
+    }
+
+    /// A batch of requests that were made elsewhere.
+    pub(crate) fn write_all(&self, requests: Vec<Request>) -> Result<(), StoreError> {
+        self.inner()?.call_all(requests)
+    }
+
+    /// A page of documents by their full names.
+    pub(crate) fn scan_names(&self, range: &NameRange, documents: usize) -> Result<ScanPage, StoreError> {
+        self.inner()?.scan(range, documents)
+    }
+
+    /// Asks the node for something about its staging area.
+    pub(crate) fn stage(&self, import: u128, action: StagingAction) -> Result<StagingReply, StoreError> {
+        let Inner { node, env, .. } = &mut *self.inner()?;
+        node.receive(NOW, ME, Message::Stage { request: RequestId { job: 0, n: 0 }, import, action })?;
+        node.commit(env)?;
+        let reply = node.drain_answers().into_iter().find_map(|(_, message)| match message {
+            Message::Staged { reply, .. } => Some(reply),
+            _ => None,
+        });
+        Ok(reply.expect("a node answers about its staging area at once"))
     }
 
     /// Counts; reads no document.

@@ -187,6 +187,39 @@ pub enum Reply {
     },
 }
 
+/// What an import in broadcast mode asks of a node's staging area.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StagingAction {
+    /// Writes documents of a shard behind the `offset` bytes that are there.
+    Append {
+        shard: ShardId,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    /// Everything is staged on every node; `manifest` says what that is.
+    Seal {
+        manifest: Vec<u8>,
+    },
+    Manifest,
+    Read {
+        shard: ShardId,
+        offset: u64,
+        limit: u32,
+    },
+    /// Removes what this import has staged.
+    Drop,
+}
+
+/// What the node answers. What it says was done is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StagingReply {
+    Done,
+    Manifest(Option<Vec<u8>>),
+    Bytes(Vec<u8>),
+    /// Nothing was changed: no room, or a gap in front of what was sent.
+    Refused(String),
+}
+
 /// Everything that crosses the network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
@@ -383,6 +416,18 @@ pub enum Message {
         request: RequestId,
         node: NodeId,
         forgotten: u64,
+    },
+
+    // Imports in broadcast mode.
+    Stage {
+        request: RequestId,
+        import: u128,
+        action: StagingAction,
+    },
+    Staged {
+        request: RequestId,
+        node: NodeId,
+        reply: StagingReply,
     },
 }
 

@@ -309,6 +309,8 @@ pub enum Area {
     Mutants,
     /// The long crash tests of the store's engine
     Engine,
+    /// Meilisearch dumps: made ones of every version, hostile ones, and real ones where MIROIR_DUMPS names some
+    Dump,
     /// Every command and link in README and docs
     Docs,
 }

@@ -119,6 +119,8 @@ fn run_area(workspace: &Workspace, build: Build, area: Area) -> Result<Count, Fa
         Area::Engine => {
             cargo::test(workspace.cargo("test"), &["-p", "miroir-store", "--test", "engine"], &["--nocapture"])
         }
+        // Again, and aloud: which real dumps were there.
+        Area::Dump => cargo::test(workspace.cargo("test"), &["-p", "miroir-store", "--test", "dump"], &["--nocapture"]),
         Area::Docs => documents(workspace, build),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use crate::env::{Env, Nanos};
+use crate::env::{Env, Nanos, Peer};
 use crate::id::{NodeId, WriterId};
 use crate::router::scan::{ScanPage, ScanRequest};
 use crate::router::{OperationId, Outcome, Request, Router, Timing};
-use crate::wire::{decode, encode};
+use crate::wire::{Message, decode, encode};
 
 /// A client of the cluster. Several operations may be under way at once.
 pub struct Client {
@@ -51,12 +51,41 @@ impl Client {
         }
     }
 
+    /// Sends a node something that is no operation, and waits for its answer, or until `until`. `wanted` says whether a
+    /// message is the answer; what is not goes on to the router.
+    pub async fn ask<T>(
+        &mut self,
+        node: NodeId,
+        message: &Message,
+        until: Nanos,
+        wanted: impl Fn(Peer, &Message) -> Option<T>,
+    ) -> Option<T> {
+        self.env.net.send(Peer::Node(node), encode(message));
+        let mut answer = None;
+        while answer.is_none() && self.env.clock.now() < until {
+            let frames = self.env.net.recv(self.router.deadline().min(until)).await;
+            self.take(frames, |from, message| {
+                let found = wanted(from, message);
+                let is_wanted = found.is_some();
+                answer = answer.take().or(found);
+                is_wanted
+            });
+        }
+        answer
+    }
+
     /// Waits for frames, or until something is due, and does what follows.
     async fn turn(&mut self, until: Nanos) {
         let frames = self.env.net.recv(self.router.deadline().min(until)).await;
+        self.take(frames, |_, _| false);
+    }
+
+    /// Hands frames to the router, but for messages that `picks` wants.
+    fn take(&mut self, frames: Vec<(Peer, Vec<u8>)>, mut picks: impl FnMut(Peer, &Message) -> bool) {
         let now = self.env.clock.now();
         for (from, frame) in frames {
             match decode(&frame) {
+                Ok(message) if picks(from, &message) => {}
                 Ok(message) => self.router.receive(now, from, message),
                 Err(error) => tracing::warn!(%from, %error, "a frame was refused"),
             }
@@ -97,7 +126,7 @@ impl Client {
 
     fn flush(&mut self) {
         for (node, message) in self.router.drain_sends() {
-            self.env.net.send(crate::env::Peer::Node(node), encode(&message));
+            self.env.net.send(Peer::Node(node), encode(&message));
         }
         self.done.extend(self.router.drain_done());
     }

@@ -15,7 +15,7 @@ use miroir_store::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId
 use miroir_store::migration::Stage;
 use miroir_store::wire::{
     Answer, Command, CopyState, Message, MigrationStatus, NameRange, Op, PageEnd, Purpose, Reply, RequestId, Selection,
-    Shipped, Token, decode, encode,
+    Shipped, StagingAction, StagingReply, Token, decode, encode,
 };
 
 use crate::disk::TestDisk;
@@ -274,6 +274,15 @@ pub fn messages() -> Vec<Message> {
         Message::Scanned { shard, epoch, token, documents: vec![shipped], more: true },
         Message::Forget { request, shard, epoch, tombstones: vec![(key, version)] },
         Message::Forgot { request, node, forgotten: 1 },
+        Message::Stage { request, import: 7, action: StagingAction::Append { shard, offset: 5, bytes: vec![1, 2] } },
+        Message::Stage { request, import: 7, action: StagingAction::Seal { manifest: vec![3] } },
+        Message::Stage { request, import: 7, action: StagingAction::Manifest },
+        Message::Stage { request, import: 7, action: StagingAction::Read { shard, offset: 5, limit: 9 } },
+        Message::Stage { request, import: 7, action: StagingAction::Drop },
+        Message::Staged { request, node, reply: StagingReply::Done },
+        Message::Staged { request, node, reply: StagingReply::Manifest(Some(vec![3])) },
+        Message::Staged { request, node, reply: StagingReply::Bytes(vec![1, 2]) },
+        Message::Staged { request, node, reply: StagingReply::Refused("full".to_owned()) },
     ]
 }
 

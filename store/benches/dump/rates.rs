@@ -1,0 +1,176 @@
+//! How fast a dump goes into an embedded store, beside what nobody can be faster than: reading the same file and parsing
+//! its lines, and writing the same documents to the same store without any dump.
+//!
+//! `cargo bench -p miroir-store --bench dump` prints the rates; `-- memory` the greatest resident set of an import of an
+//! index of 1 GiB, above that of the same process when it had opened the store and done nothing. Settings come from the
+//! environment:
+//!
+//! - `MIROIR_BENCH_DOCUMENTS` (1000000)
+//! - `MIROIR_BENCH_DIR`: where the files go; default: the build's directory for temporary files
+
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a measurement of the real machine")]
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+use std::{env, fs, io};
+
+use flate2::read::GzDecoder;
+use miroir_store::dump::import::import;
+use miroir_store::dump::plan::{Options, Plan, analyse};
+use miroir_store::dump::progress::Silent;
+use miroir_store::dump::survey::Source;
+use miroir_store::dump::target::embedded::{Embedded, at_once, store_options};
+use miroir_store::store::{Batch, Store};
+use serde_json::Value;
+
+use crate::synthetic::Shape;
+
+/// Argument of the process whose memory is measured.
+pub const CHILD: &str = "memory-child";
+/// Writes of a batch, as many as an import makes of them.
+const BATCH: u64 = 1_024;
+
+struct FileSource(PathBuf);
+
+impl Source for FileSource {
+    fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(File::open(&self.0)?))
+    }
+
+    fn bytes(&self) -> u64 {
+        fs::metadata(&self.0).map_or(0, |metadata| metadata.len())
+    }
+}
+
+pub fn run() {
+    let folder =
+        env::var_os("MIROIR_BENCH_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    let folder = folder.join("dump-bench");
+    if env::args().any(|argument| argument == CHILD) {
+        return memory(&folder);
+    }
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("a directory");
+    if env::args().any(|argument| argument == "memory") {
+        let shape = Shape { documents: 1_000_000, text_bytes: 1_000 };
+        shape.write(&folder.join("films.dump")).expect("a dump");
+        let program = env::current_exe().expect("this program");
+        let status =
+            Command::new(program).arg(CHILD).env("MIROIR_BENCH_DIR", folder.parent().expect("its parent")).status();
+        assert!(status.expect("it starts").success());
+    } else {
+        rates(&folder);
+    }
+    let _ = fs::remove_dir_all(&folder);
+}
+
+fn rates(folder: &Path) {
+    let documents = env::var("MIROIR_BENCH_DOCUMENTS").ok().and_then(|value| value.parse().ok()).unwrap_or(1_000_000);
+    let shape = Shape { documents, text_bytes: 100 };
+    let source = FileSource(folder.join("films.dump"));
+    shape.write(&source.0).expect("a dump");
+    let bytes: u64 = (0..documents).map(|n| shape.document(n).len() as u64 + 1).sum();
+    println!("{documents} documents, {:.1} MB, {:.1} MB compressed", mega(bytes), mega(source.bytes()));
+    println!("{:<44} {:>12} {:>9}", "", "documents/s", "MB/s");
+    let row = |name: &str, seconds: f64| {
+        println!("{name:<44} {:>12.0} {:>9.1}", documents as f64 / seconds, mega(bytes) / seconds);
+        seconds
+    };
+    row("gunzip, lines, serde_json::Value", parse(&source.0, documents));
+    let batches = row("the engine's batches, same documents", batches(&folder.join("batches"), shape));
+    let mut plan = None;
+    let analysed = seconds(|| plan = analyse(&source, &Options::default(), &mut Silent).ok());
+    let plan = plan.expect("a good dump");
+    row("analyse", analysed);
+    let path = folder.join("imported");
+    let written = seconds(|| write(&source, &plan, &path));
+    row("write", written);
+    let import = row("import (analyse, then write)", analysed + written);
+    println!("write / batches {:.2}x, import / batches {:.2}x", batches / written, batches / import);
+}
+
+fn mega(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn seconds(mut work: impl FnMut()) -> f64 {
+    let started = Instant::now();
+    work();
+    started.elapsed().as_secs_f64()
+}
+
+/// Reads the lines that are objects, and nothing else of the file.
+fn parse(path: &Path, documents: u64) -> f64 {
+    let mut parsed = 0;
+    let took = seconds(|| {
+        let mut input = BufReader::with_capacity(1 << 20, GzDecoder::new(File::open(path).expect("the dump")));
+        let mut head = [0; 512];
+        input.read_exact(&mut head).expect("a header");
+        let mut line = Vec::new();
+        while parsed < documents {
+            line.clear();
+            input.read_until(b'\n', &mut line).expect("a line");
+            let value: Value = serde_json::from_slice(&line).expect("a document");
+            parsed += u64::from(value.is_object());
+        }
+    });
+    assert_eq!(parsed, documents);
+    took
+}
+
+fn batches(path: &Path, shape: Shape) -> f64 {
+    let store = store_options().open(path).expect("a new store");
+    let mut took = 0.0;
+    for first in (0..shape.documents).step_by(BATCH as usize) {
+        let mut batch = Batch::new();
+        for n in first..(first + BATCH).min(shape.documents) {
+            let body = shape.document(n);
+            batch.put("films", &body[7..23], body.as_bytes()).expect("a name");
+        }
+        // Making documents up is not part of it.
+        let started = Instant::now();
+        store.batch(batch).expect("a batch");
+        took += started.elapsed().as_secs_f64();
+    }
+    count(&store, shape.documents);
+    took
+}
+
+fn write(source: &FileSource, plan: &Plan, path: &Path) {
+    let store = store_options().open(path).expect("a new store");
+    let imported = at_once(import(source, plan, &Options::default(), &mut Embedded(&store), &mut Silent));
+    imported.expect("an import");
+    count(&store, plan.documents() + 1);
+}
+
+fn count(store: &Store, documents: u64) {
+    assert_eq!(store.stats().expect("counts").documents, documents);
+}
+
+/// Imports in this process, and says what that took.
+fn memory(folder: &Path) {
+    let source = FileSource(folder.join("films.dump"));
+    let store = store_options().open(folder.join("memory")).expect("a new store");
+    let idle = resident("VmRSS:");
+    let plan = analyse(&source, &Options::default(), &mut Silent).expect("a good dump");
+    let analysed = resident("VmHWM:");
+    at_once(import(&source, &plan, &Options::default(), &mut Embedded(&store), &mut Silent)).expect("an import");
+    let most = resident("VmHWM:");
+    println!(
+        "{} documents, {} MiB: {idle} MiB resident when idle, at most {analysed} MiB after analysing, {most} MiB after \
+         importing: {} MiB above idle",
+        plan.documents(),
+        plan.unpacked_bytes >> 20,
+        most - idle
+    );
+}
+
+/// In MiB.
+fn resident(which: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with(which)).expect("a resident set");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") >> 10
+}

@@ -1,0 +1,391 @@
+//! `miroir dump`: what is in a Meilisearch dump, an import of it, and an export.
+
+#![expect(clippy::disallowed_types, reason = "a dump is a file, and an export has a date")]
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::cli::arguments::Global;
+use crate::cli::exit::{ExitCode, Failure};
+use crate::cli::print::{self, note, out};
+use crate::dump::export::{self, export};
+use crate::dump::import::{Imported, import};
+use crate::dump::limits::Limits;
+use crate::dump::plan::{self, Plan, analyse};
+use crate::dump::progress::{Phase, Progress};
+use crate::dump::refusal::DumpError;
+use crate::dump::report;
+use crate::dump::survey::Source;
+use crate::dump::target::Target;
+use crate::dump::target::embedded::{Embedded, at_once, store_options};
+use crate::error::StoreError;
+use crate::store::Store;
+
+const MATRIX: &str = "What can be imported, and how: docs/dump-import/compatibility-matrix.md";
+
+#[derive(Debug, Subcommand)]
+pub enum DumpCommand {
+    /// Read a whole dump, and say what an import of it would do
+    #[command(after_help = MATRIX)]
+    Analyze {
+        /// A `.dump` of Meilisearch 0.15 to 1.50
+        file: PathBuf,
+        #[command(flatten)]
+        choices: Choices,
+    },
+    /// Import a dump into a store in a directory
+    #[command(after_help = MATRIX)]
+    Import {
+        /// A `.dump` of Meilisearch 0.15 to 1.50
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        choices: Choices,
+    },
+    /// Write a dump that Meilisearch can read
+    #[command(after_help = MATRIX)]
+    Export {
+        /// The file to be written; it must not be there
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+        /// Only this collection
+        #[arg(long, value_name = "UID")]
+        index: Option<String>,
+        /// The primary key of collections that were not imported
+        #[arg(long, value_name = "FIELD")]
+        primary_key: Option<String>,
+        /// Write keys that were imported, which are secrets, as well
+        #[arg(long)]
+        with_keys: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Place {
+    /// The directory of the store; an import creates it if it is not there
+    #[arg(long, value_name = "PATH")]
+    store: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Choices {
+    /// How documents get to their owners; without it: streaming, or broadcast where a document has a reserved field
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    /// What to do if a document has a reserved field (`_miroir_*`)
+    #[arg(long, value_enum, default_value = "fallback")]
+    on_conflict: OnConflict,
+    /// What to do about unfinished tasks
+    #[arg(long, value_enum, default_value = "replay")]
+    pending: Pending,
+    /// What to do if a document of the same id is there: an import overwrites what users have written since
+    #[arg(long, value_enum, default_value = "overwrite")]
+    if_exists: IfExists,
+    /// The primary key of indexes that have none in the dump
+    #[arg(long, value_name = "FIELD")]
+    primary_key: Option<String>,
+    /// Only this index
+    #[arg(long, value_name = "UID")]
+    index: Option<String>,
+    /// Keep the keys of the dump, which are secrets
+    #[arg(long)]
+    with_keys: bool,
+    /// The largest document that is taken
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().document_bytes, value_parser = document_bytes)]
+    max_document_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    Streaming,
+    Broadcast,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnConflict {
+    Fallback,
+    Strip,
+    Refuse,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Pending {
+    Replay,
+    Skip,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum IfExists {
+    Overwrite,
+    Skip,
+    Fail,
+}
+
+fn document_bytes(text: &str) -> Result<usize, String> {
+    let most = Limits::default().document_bytes;
+    match text.parse() {
+        Ok(bytes) if (1..=most).contains(&bytes) => Ok(bytes),
+        _ => Err(format!("allowed are 1 to {most}, which is what the store takes")),
+    }
+}
+
+impl Choices {
+    fn options(&self) -> plan::Options {
+        plan::Options {
+            mode: self.mode.map(|mode| match mode {
+                Mode::Streaming => plan::Mode::Streaming,
+                Mode::Broadcast => plan::Mode::Broadcast,
+            }),
+            on_conflict: match self.on_conflict {
+                OnConflict::Fallback => plan::OnConflict::Fallback,
+                OnConflict::Strip => plan::OnConflict::Strip,
+                OnConflict::Refuse => plan::OnConflict::Refuse,
+            },
+            pending: match self.pending {
+                Pending::Replay => plan::Pending::Replay,
+                Pending::Skip => plan::Pending::Skip,
+            },
+            if_exists: match self.if_exists {
+                IfExists::Overwrite => plan::IfExists::Overwrite,
+                IfExists::Skip => plan::IfExists::Skip,
+                IfExists::Fail => plan::IfExists::Fail,
+            },
+            primary_key: self.primary_key.clone(),
+            index: self.index.clone(),
+            with_keys: self.with_keys,
+            limits: Limits { document_bytes: self.max_document_bytes, ..Limits::default() },
+        }
+    }
+}
+
+impl DumpCommand {
+    pub(super) fn run(&self, global: &Global) -> Result<ExitCode, Failure> {
+        match self {
+            DumpCommand::Analyze { file, choices } => {
+                let (plan, options) = planned(file, choices)?;
+                show(&plan, &options, global);
+                Ok(ExitCode::AsExpected)
+            }
+            DumpCommand::Import { file, choices, .. } if global.dry_run => {
+                let (plan, options) = planned(file, choices)?;
+                show(&plan, &options, global);
+                Ok(ExitCode::AsExpected)
+            }
+            DumpCommand::Import { file, place, choices } => {
+                let (plan, options) = planned(file, choices)?;
+                let store = open(&place.store)?;
+                at_once(write(file, &plan, &options, &mut Embedded(&store), global))
+            }
+            DumpCommand::Export { place, .. } => {
+                if !place.store.is_dir() {
+                    return Err(Failure::nothing("NoStore", format!("{}: there is no store", place.store.display())));
+                }
+                let store = open(&place.store)?;
+                at_once(self.write_out(&mut Embedded(&store), global))
+            }
+        }
+    }
+
+    async fn write_out<T: Target>(&self, target: &mut T, global: &Global) -> Result<ExitCode, Failure> {
+        let DumpCommand::Export { file, index, primary_key, with_keys, .. } = self else {
+            unreachable!("only an export writes a dump")
+        };
+        let options = export::Options {
+            date: now(),
+            index: index.clone(),
+            primary_key: primary_key.clone(),
+            with_keys: *with_keys,
+        };
+        let output = File::create_new(file).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Failure::refused("Exists", format!("{} is there already; name another file", file.display()))
+            }
+            _ => Failure::io("create", file.display(), &error),
+        })?;
+        let mut bar = Bar::new(0);
+        let exported = export(target, &options, BufWriter::new(&output), &mut bar).await;
+        bar.end();
+        let exported = exported.and_then(|done| {
+            output.sync_all().map_err(|error| DumpError::Io { what: "write the dump", error }).map(|()| done)
+        });
+        match exported {
+            Ok(done) if global.json => {
+                print::json(&json!({ "v": 1, "indexes": done.indexes, "documents": done.documents }));
+            }
+            Ok(done) => out(format!("{}: {} documents in {} indexes", file.display(), done.documents, done.indexes)),
+            Err(error) => {
+                // Half a dump is none.
+                let _gone = fs::remove_file(file);
+                return Err(failure(&error));
+            }
+        }
+        Ok(ExitCode::AsExpected)
+    }
+}
+
+fn open(path: &Path) -> Result<Store, Failure> {
+    store_options().open(path).map_err(|error| match error {
+        StoreError::InUse { .. } | StoreError::Open { .. } => Failure::refused("Store", error.to_string()),
+        error => Failure::internal(error.to_string()),
+    })
+}
+
+fn planned(file: &Path, choices: &Choices) -> Result<(Plan, plan::Options), Failure> {
+    let source = FileSource::find(file)?;
+    let options = choices.options();
+    let mut bar = Bar::new(source.bytes());
+    let plan = analyse(&source, &options, &mut bar);
+    bar.end();
+    Ok((plan.map_err(|error| failure(&error))?, options))
+}
+
+fn show(plan: &Plan, options: &plan::Options, global: &Global) {
+    match global.json {
+        true => print::json(&report::json(plan)),
+        false => out(report::analysis(plan, options)),
+    }
+}
+
+async fn write<T: Target>(
+    file: &Path,
+    plan: &Plan,
+    options: &plan::Options,
+    target: &mut T,
+    global: &Global,
+) -> Result<ExitCode, Failure> {
+    if let (Some(conflict), true) = (&plan.conflict, plan.fell_back(options)) {
+        let shape = target.shape().await.map_err(|error| failure(&error))?;
+        note(report::fallback(conflict, shape));
+    }
+    let source = FileSource::find(file)?;
+    let mut bar = Bar::new(source.bytes());
+    let imported = import(&source, plan, options, target, &mut bar).await;
+    bar.end();
+    let Imported { documents, skipped, replayed, resumed } = imported.map_err(|error| failure(&error))?;
+    if global.json {
+        print::json(&json!({
+            "v": 1, "mode": plan.mode.to_string(), "documents": documents, "skipped": skipped, "replayed": replayed,
+            "resumed": resumed, "not_restored": plan.losses.phrases(),
+        }));
+        return Ok(ExitCode::AsExpected);
+    }
+    let kept = if skipped > 0 { format!(", {skipped} kept as they were") } else { String::new() };
+    let steps = if replayed > 0 { format!(", {replayed} steps of unfinished tasks") } else { String::new() };
+    let how = if resumed { ", gone on with" } else { "" };
+    out(format!("{documents} documents imported ({}{how}){kept}{steps}", plan.mode));
+    if let Some(losses) = report::losses(plan) {
+        out(losses);
+    }
+    Ok(ExitCode::AsExpected)
+}
+
+fn failure(error: &DumpError) -> Failure {
+    let text = error.to_string();
+    match error {
+        DumpError::Refused(_) => Failure::refused("Dump", text),
+        DumpError::Export(_) => Failure::refused("Export", text),
+        DumpError::Changed => Failure::refused("Changed", text),
+        DumpError::Cluster(_) => Failure::nothing("Incomplete", text),
+        DumpError::Io { .. } | DumpError::Store(_) => Failure::internal(text),
+    }
+}
+
+struct FileSource {
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl FileSource {
+    fn find(path: &Path) -> Result<FileSource, Failure> {
+        let refused = |error: io::Error| Failure::refused("File", format!("{}: {error}", path.display()));
+        let metadata = fs::metadata(path).map_err(refused)?;
+        if !metadata.is_file() {
+            return Err(Failure::refused("File", format!("{} is not a file", path.display())));
+        }
+        Ok(FileSource { path: path.to_path_buf(), bytes: metadata.len() })
+    }
+}
+
+impl Source for FileSource {
+    fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(File::open(&self.path)?))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// Phase, bytes of the file, documents, rate, and how long it will take; nothing where nobody looks on.
+struct Bar {
+    bar: ProgressBar,
+    phase: Option<Phase>,
+    bytes: u64,
+}
+
+impl Bar {
+    fn new(bytes: u64) -> Bar {
+        let bar = ProgressBar::new(bytes);
+        let style = "{prefix:8} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {msg}, {eta} left";
+        bar.set_style(ProgressStyle::with_template(style).expect("a good template"));
+        Bar { bar, phase: None, bytes }
+    }
+
+    fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Progress for Bar {
+    fn on(&mut self, phase: Phase, bytes: u64, documents: u64) {
+        if self.phase != Some(phase) {
+            self.phase = Some(phase);
+            self.bar.reset();
+            self.bar.set_prefix(phase.name());
+        }
+        self.bar.set_length(self.bytes.max(bytes));
+        self.bar.set_position(bytes);
+        let rate = documents as f64 / self.bar.elapsed().as_secs_f64().max(0.001);
+        self.bar.set_message(format!("{documents} documents, {rate:.0}/s"));
+    }
+}
+
+/// This second, as RFC 3339.
+fn now() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    rfc3339(since.as_secs())
+}
+
+/// Days to a date by the proleptic Gregorian calendar, in eras of 400 years that begin in March.
+fn rfc3339(seconds: u64) -> String {
+    let days = seconds / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_the_one_on_the_calendar() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(951_827_696), "2000-02-29T12:34:56Z");
+        assert_eq!(rfc3339(1_735_689_599), "2024-12-31T23:59:59Z");
+    }
+}

@@ -1,0 +1,42 @@
+//! Where an import goes: an embedded store, or a cluster. Both take the same writes, in the same order.
+
+pub mod cluster;
+pub mod embedded;
+
+use std::future::Future;
+
+use crate::dump::refusal::DumpError;
+use crate::id::{Key, Value};
+use crate::router::Request;
+use crate::router::scan::ScanPage;
+use crate::wire::{NameRange, StagingAction, StagingReply};
+
+/// How large a target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub nodes: u32,
+    pub replication: u32,
+    pub shards: u32,
+}
+
+/// What takes an import in. Every call returns when it is done and durable; that is the back-pressure.
+pub trait Target {
+    fn shape(&mut self) -> impl Future<Output = Result<Shape, DumpError>>;
+
+    /// Of two writes of one document the later one stays.
+    fn write(&mut self, writes: Vec<Request>) -> impl Future<Output = Result<(), DumpError>>;
+
+    /// What is there, in the order of the keys.
+    fn read(&mut self, keys: Vec<Key>) -> impl Future<Output = Result<Vec<Option<Value>>, DumpError>>;
+
+    /// The next documents of all shards.
+    fn scan(&mut self, range: NameRange, documents: u32) -> impl Future<Output = Result<ScanPage, DumpError>>;
+
+    /// Asks the `node`th node, counted from 0, for something about its staging area.
+    fn stage(
+        &mut self,
+        node: u32,
+        import: u128,
+        action: StagingAction,
+    ) -> impl Future<Output = Result<StagingReply, DumpError>>;
+}

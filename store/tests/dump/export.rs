@@ -1,0 +1,114 @@
+//! What goes out is a dump like any other.
+
+use miroir_store::dump::export::Options;
+use miroir_store::dump::layout::Version;
+use miroir_store::dump::plan;
+use serde_json::{Value, json};
+
+use crate::build::{DATE, Dump, Index, lines};
+use crate::support::Scratch;
+
+fn options() -> Options {
+    Options { date: DATE.to_owned(), ..Options::default() }
+}
+
+/// The members of a dump by path.
+fn members(dump: &[u8]) -> Vec<(String, String)> {
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(dump));
+    let entries = archive.entries().expect("an archive").map(|entry| {
+        let mut entry = entry.expect("a member");
+        let path = entry.path().expect("a path").display().to_string();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut entry, &mut text).expect("text");
+        (path, text)
+    });
+    entries.collect()
+}
+
+fn settings(scratch: &Scratch, uid: &str) -> Value {
+    let record: Value = serde_json::from_str(&scratch.collection(".collections")[uid]).expect("a record");
+    record["settings"].clone()
+}
+
+#[test]
+fn an_export_has_the_members_that_a_reader_requires() {
+    let scratch = Scratch::new();
+    scratch.import(&Dump::of(Version::V6).pack(), &plan::Options::default()).expect("a good dump");
+    let members = members(&scratch.export(&options()).expect("an export"));
+    let paths: Vec<&str> = members.iter().map(|(path, _)| &path[..]).collect();
+    let index = ["metadata.json", "settings.json", "documents.jsonl"].map(|file| format!("indexes/films/{file}"));
+    assert_eq!(paths, ["metadata.json", "tasks/queue.jsonl", "keys.jsonl", &index[0], &index[1], &index[2]]);
+    let metadata: Value = serde_json::from_str(&members[0].1).expect("JSON");
+    assert_eq!((&metadata["dumpVersion"], &metadata["dumpDate"]), (&json!("V6"), &json!(DATE)));
+    let index: Value = serde_json::from_str(&members[3].1).expect("JSON");
+    assert_eq!(index, json!({"uid": "films", "primaryKey": "id", "createdAt": DATE, "updatedAt": DATE}));
+}
+
+#[test]
+fn every_version_comes_out_as_v6_and_goes_in_again() {
+    for version in Version::ALL {
+        let uid: &'static str = "u".repeat(400).leak();
+        let long = Index { uid, primary_key: None, settings: json!({"stopWords": ["a"]}), documents: String::new() };
+        let mut dump = Dump::of(version).index(long);
+        dump.indexes[0].settings = match version {
+            Version::V1 => {
+                json!({"rankingRules": ["typo", "wordsPosition", "desc(year)"], "attributesForFaceting": ["year"]})
+            }
+            _ => json!({"rankingRules": ["typo"]}),
+        };
+        let scratch = Scratch::new();
+        scratch.import(&dump.pack(), &plan::Options::default()).expect("a good dump");
+        let again = Scratch::new();
+        let (plan, _) = again
+            .import(&scratch.export(&options()).expect("an export"), &plan::Options::default())
+            .expect("it is a dump");
+        assert_eq!(plan.version, Version::V6);
+        assert_eq!(again.collection("films"), scratch.collection("films"), "{version}");
+        let expected = match version {
+            Version::V1 => json!({"rankingRules": ["typo", "year:desc"], "filterableAttributes": ["year"]}),
+            _ => json!({"rankingRules": ["typo"]}),
+        };
+        assert_eq!(
+            (settings(&again, "films"), settings(&again, uid)),
+            (expected, json!({"stopWords": ["a"]})),
+            "{version}"
+        );
+    }
+}
+
+#[test]
+fn collections_that_were_never_imported_go_out_if_they_can() {
+    let scratch = Scratch::new();
+    scratch.store().put("shows", "7", b"{\"showId\": 7,\n \"x\": 1.10}").expect("a put");
+    scratch.store().put("other", "a", b"{\"name\":\"a\"}").expect("a put");
+    let only = |index: &str| Options { index: Some(index.to_owned()), ..options() };
+    let error = scratch.export(&options()).expect_err("`other` has no primary key").to_string();
+    assert!(error.contains("other/a cannot be exported") && error.contains("--primary-key"), "{error}");
+    let again = Scratch::new();
+    again.import(&scratch.export(&only("shows")).expect("an export"), &plan::Options::default()).expect("a dump");
+    assert_eq!(again.collection("shows")["7"], "{\"showId\": 7,  \"x\": 1.10}");
+    let named = Options { primary_key: Some("name".to_owned()), ..only("other") };
+    again.import(&scratch.export(&named).expect("an export"), &plan::Options::default()).expect("a dump");
+    assert_eq!(again.collection("other").len(), 1);
+    assert!(scratch.export(&only("nowhere")).expect_err("there is none").to_string().contains("other, shows"));
+    scratch.store().put("shows", "8", b"{\"showId\":9}").expect("a put");
+    assert!(scratch.export(&only("shows")).expect_err("it is not 9").to_string().contains("its primary key says `9`"));
+    scratch.store().put("shows", "8", b"no JSON").expect("a put");
+    assert!(scratch.export(&only("shows")).expect_err("it is no JSON").to_string().contains("shows/8"));
+}
+
+#[test]
+fn keys_go_out_if_they_are_asked_for() {
+    let mut members = Dump::of(Version::V6).members();
+    members.iter_mut().find(|(path, _)| path == "keys.jsonl").expect("it is required").1 =
+        lines(&[r#"{"uid":"k"}"#]).into();
+    let scratch = Scratch::new();
+    let with_keys = plan::Options { with_keys: true, ..plan::Options::default() };
+    scratch.import(&crate::build::pack(&members), &with_keys).expect("a good dump");
+    let keys = |options: &Options| {
+        let members = self::members(&scratch.export(options).expect("an export"));
+        members.into_iter().find(|(path, _)| path == "keys.jsonl").expect("it is required").1
+    };
+    assert_eq!(keys(&options()), "");
+    assert_eq!(keys(&Options { with_keys: true, ..options() }), "{\"uid\":\"k\"}\n");
+}
