@@ -232,7 +232,10 @@ impl Coordinator {
             Message::Repaired { request, node, end: Some(end), .. } if self.is_page(request.job) => {
                 self.page_confirmed(request, node, &end);
             }
-            Message::Digests { request, .. } | Message::Listing { request, .. } | Message::Repaired { request, .. } => {
+            Message::Digests { request, .. }
+            | Message::Sums { request, .. }
+            | Message::Listing { request, .. }
+            | Message::Repaired { request, .. } => {
                 if let Some(job) = self.jobs.get_mut(&request.job) {
                     job.reconcile.receive(now, message);
                 }
@@ -279,7 +282,12 @@ impl Coordinator {
         let copying = self.migrations.values().filter(|record| record.value.stage == Stage::DualWrite);
         let copies = copying.filter_map(|record| self.progress.get(&record.value.id)).flat_map(|p| p.copies.values());
         let pages = copies.map(|copy| copy.deadline(&self.options.migration)).filter(|deadline| *deadline > now);
-        jobs.chain(pages).chain([now + self.options.resend]).min().expect("never empty")
+        let stages = self.migrations.values().filter_map(|record| {
+            let progress = self.progress.get(&record.value.id)?;
+            Some(migration::time_is_over(record.value.stage, progress, &self.options.migration))
+        });
+        let stages = stages.filter(|deadline| *deadline > now);
+        jobs.chain(pages).chain(stages).chain([now + self.options.resend]).min().expect("never empty")
     }
 
     /// What is to be sent now that the commits are durable.
@@ -424,7 +432,17 @@ impl Coordinator {
             return Verdict::Allowed;
         }
         let cluster = self.cluster.as_ref().expect("migrations exist only in a cluster");
-        gate::judge(&cluster.value.anti_entropy, cutover)
+        gate::judge(&cluster.value.anti_entropy, cutover, self.cleanup_policy())
+    }
+
+    #[cfg(not(madsim))]
+    fn cleanup_policy(&self) -> gate::Cleanup {
+        gate::Cleanup::Gated
+    }
+
+    #[cfg(madsim)]
+    fn cleanup_policy(&self) -> gate::Cleanup {
+        if self.options.overrides.eager_cleanup { gate::Cleanup::Eager } else { gate::Cleanup::Gated }
     }
 
     #[cfg(not(madsim))]
@@ -434,7 +452,7 @@ impl Coordinator {
 
     #[cfg(madsim)]
     fn eagerly(&self, config: ShardConfig) -> ShardConfig {
-        let old = if self.options.overrides.eager_cleanup { Vec::new() } else { config.old };
+        let old = if self.cleanup_policy() == gate::Cleanup::Eager { Vec::new() } else { config.old };
         ShardConfig { old, ..config }
     }
 

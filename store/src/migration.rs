@@ -203,6 +203,16 @@ pub enum Decision {
     RunDelta,
 }
 
+/// When Drain or the delta pass is given up, unless it has ended by then.
+pub fn time_is_over(stage: Stage, progress: &Progress, timing: &Timing) -> Nanos {
+    let joint = progress.joint_since + timing.joint_timeout;
+    match stage {
+        Stage::Drain => joint.min(progress.stage_since + timing.drain_timeout),
+        Stage::DeltaPass => joint,
+        _ => Nanos::MAX,
+    }
+}
+
 /// The next step of a migration.
 pub fn decide(view: &View<'_>) -> Decision {
     let (record, progress, timing) = (view.record, view.progress, view.timing);
@@ -221,10 +231,10 @@ pub fn decide(view: &View<'_>) -> Decision {
             let needed = if mutant!("M03") { 0 } else { majority(old.len()) };
             if drained >= needed && !record.paused {
                 Decision::Enter(Stage::DeltaPass)
-            } else if view.now >= progress.stage_since + timing.drain_timeout {
-                Decision::Abort { config: abort(view.config), reason: Reason::DrainTimeout }
-            } else if view.now >= progress.joint_since + timing.joint_timeout {
-                Decision::Abort { config: abort(view.config), reason: Reason::JointTimeout }
+            } else if view.now >= time_is_over(record.stage, progress, timing) {
+                let drain = view.now >= progress.stage_since + timing.drain_timeout;
+                let reason = if drain { Reason::DrainTimeout } else { Reason::JointTimeout };
+                Decision::Abort { config: abort(view.config), reason }
             } else {
                 Decision::Wait
             }
@@ -232,7 +242,7 @@ pub fn decide(view: &View<'_>) -> Decision {
         Stage::DeltaPass => {
             if progress.delta.is_some() && !record.paused {
                 Decision::Enter(Stage::Activate)
-            } else if view.now >= progress.joint_since + timing.joint_timeout {
+            } else if view.now >= time_is_over(record.stage, progress, timing) {
                 Decision::Abort { config: abort(view.config), reason: Reason::JointTimeout }
             } else {
                 Decision::RunDelta

@@ -66,8 +66,19 @@ fn a_write_that_is_retried_under_a_new_epoch_keeps_its_version() {
 
 #[test]
 fn a_dual_write_that_was_lost_is_shipped_by_the_delta_pass() {
+    ship_what_was_lost(100);
+}
+
+/// Above 1,024 documents the buckets that differ are split before they are listed. The coordinator once threw the answers
+/// to that away: no shard of that size could ever be moved.
+#[test]
+fn the_delta_pass_of_a_larger_shard_splits_its_buckets() {
+    ship_what_was_lost(1_100);
+}
+
+fn ship_what_was_lost(documents: u32) {
     let mut lab = Lab::new(2, 1, false);
-    for n in 0..100 {
+    for n in 0..documents {
         lab.put(&format!("d{n}"), "first");
     }
     let from = lab.owner(ShardId(0));

@@ -13,6 +13,7 @@ pub const SCENARIO: Scenario = Scenario {
     converges: false,
     shape: |shape| shape.replication = Some(1),
     plan: |plan, _| {
+        plan.cluster.unsafe_cutover = true;
         plan.cluster.eager_cleanup = true;
         plan.migrations.iter_mut().for_each(|migration| migration.skip_delta = true);
     },

@@ -43,10 +43,13 @@ impl Coordinator {
             let copy = progress.copies.entry(joiner.node).or_insert_with(|| Copy::new(joiner));
             let request = RequestId { job: self.page_job, n: self.next_page };
             // Migrations share what copies may take of the network and the disks.
-            if !copy.is_under_way() && under_way >= timing.pages_under_way {
+            let is_another = !copy.is_under_way();
+            if is_another && under_way >= timing.pages_under_way {
+                tracing::event!(target: "miroir::mark", tracing::Level::TRACE, kind = "sometimes", name = "a page waited for its turn");
                 continue;
             }
             if let Some((source, ship)) = copy.ask(now, &timing, config, request) {
+                assert!(under_way + usize::from(is_another) <= timing.pages_under_way, "migrations share one limit");
                 self.next_page += 1;
                 self.send(Peer::Node(source), ship);
             }
