@@ -3,9 +3,10 @@
 
 pub mod promises;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use miroir_sim::coverage::count_mark;
 use miroir_sim::disk::SimDisk;
 use miroir_sim::net::Dropped;
 use miroir_sim::oracle::durable::{Auditor, How, Vanished};
@@ -19,6 +20,7 @@ use miroir_store::router::Request;
 use miroir_store::wire::{Message, Op, Purpose, decode};
 
 use self::promises::Passes;
+use crate::burst::Bursts;
 use crate::env::Directory;
 use crate::plan::Plan;
 
@@ -35,8 +37,12 @@ struct Shared {
     eager_cleanup: bool,
     auditor: Auditor,
     progress: Progress,
+    bursts: Bursts,
     books: Mutex<Books>,
 }
+
+/// The signal of every commit of a configuration.
+pub const COMMIT: &str = "commit";
 
 /// How one migration went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +57,7 @@ pub struct Journey {
 }
 
 /// A page became durable at this time, and with it everything up to this key (`None`: to the end).
-type Paged = (Nanos, Option<Key>);
+pub type Paged = (Nanos, Option<Key>);
 
 /// What the store said about itself, beyond loss windows.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +73,7 @@ pub struct Books {
     pub delta_shipped: u64,
     pub copied_documents: u64,
     pub repaired_documents: u64,
-    copied: BTreeMap<(NodeId, ShardId), Vec<Paged>>,
+    pub copied: BTreeMap<(NodeId, ShardId), Vec<Paged>>,
     missed: BTreeMap<(NodeId, Key), (Version, Nanos)>,
     /// Broken promises that no window shows: an installed epoch that falls, a commit that does not follow the last one,
     /// an acknowledgement that fewer replicas hold than it says.
@@ -84,18 +90,28 @@ pub struct Books {
     disks: BTreeMap<NodeId, DiskId>,
     /// What nodes held durably and did not find on their disks any more.
     pub vanished: Vec<(Nanos, Vanished)>,
+    /// Who has dropped a copy, and has not been a member since.
+    dropped: BTreeSet<(NodeId, ShardId)>,
+    /// Whether each of the last two things that happened was a write that became durable.
+    recent_writes: [bool; 2],
+    /// The last boundary, and how many more events are close to it.
+    close_to: Option<(Stage, u32)>,
+    /// When clients were let go, and when faults stopped.
+    pub chaos_from: Option<Nanos>,
+    pub healed_at: Option<Nanos>,
 }
 
 impl Audit {
-    pub fn new(world: &World, plan: &Plan, directory: Arc<Directory>) -> Audit {
+    pub fn new(world: &World, plan: &Plan, directory: Arc<Directory>, bursts: Bursts) -> Audit {
         Audit(Arc::new(Shared {
             world: world.clone(),
             directory,
             shard_count: plan.cluster.shards,
-            anti_entropy: std::sync::atomic::AtomicBool::new(plan.cluster.anti_entropy),
+            anti_entropy: std::sync::atomic::AtomicBool::new(plan.cluster.anti_entropy && !plan.cluster.reports_only),
             eager_cleanup: plan.cluster.eager_cleanup,
             auditor: Auditor::new(world.trace().clone()),
             progress: Progress::default(),
+            bursts,
             books: Mutex::default(),
         }))
     }
@@ -152,6 +168,47 @@ impl Audit {
                 books.wrong.push(text);
             }
         }
+    }
+
+    /// Clients are let go, and faults may happen.
+    pub fn chaos_begins(&self) {
+        let at = self.0.world.now();
+        self.books().chaos_from = Some(at);
+    }
+
+    pub fn chaos_from(&self) -> Option<Nanos> {
+        self.books().chaos_from
+    }
+
+    /// How each migration has gone so far.
+    pub fn journeys(&self) -> BTreeMap<MigrationId, Journey> {
+        self.books().journeys.clone()
+    }
+
+    /// How many documents delta passes have shipped so far.
+    pub fn delta_shipped(&self) -> u64 {
+        self.books().delta_shipped
+    }
+
+    /// Whether one migration entered `ahead` while another one stood in `behind`.
+    pub fn were_apart(&self, ahead: Stage, behind: Stage) -> bool {
+        let books = self.books();
+        let stands = |journey: &Journey, at: Nanos| {
+            let last = journey.stages.iter().take_while(|(entered, _)| *entered <= at).last();
+            last.is_some_and(|(_, stage)| *stage == behind)
+        };
+        books.journeys.iter().any(|(id, journey)| {
+            let entered = journey.stages.iter().filter(|(_, stage)| *stage == ahead).map(|(at, _)| *at);
+            let mut others = books.journeys.iter().filter(|(other, _)| *other != id);
+            let entered: Vec<Nanos> = entered.collect();
+            others.any(|(_, other)| entered.iter().any(|at| stands(other, *at)))
+        })
+    }
+
+    /// Faults have stopped.
+    pub fn healed(&self) {
+        let at = self.0.world.now();
+        self.books().healed_at = Some(at);
     }
 
     /// The loss windows.
@@ -324,6 +381,7 @@ impl Audit {
         let auditor = &self.0.auditor;
         let mut books = self.books();
         let books = &mut *books;
+        books.watch_boundaries(&event);
         match event {
             Event::Opened { node, disk, copies } => {
                 if books.disks.insert(node, disk).is_some_and(|known| known != disk) {
@@ -388,15 +446,23 @@ impl Audit {
                 let held = auditor.holdings(process(node), config.shard.0);
                 books.wrong.extend(promises::of_install(books, node, &config, known, wiped, held));
                 books.install(at, &self.0.directory, node, config.shard, config.epoch);
+                if config.is_member(node) {
+                    books.dropped.remove(&(node, config.shard));
+                }
                 if wiped {
                     auditor.dropped(at, process(node), config.shard.0, "wiped for a new session");
                 }
             }
             Event::Dropped { node, shard } => {
                 books.wrong.extend(promises::of_drop(node, books.installed_config(shard, node)));
+                if !books.dropped.insert((node, shard)) {
+                    books.wrong.push(format!("{node} dropped {shard} twice, and was no member in between"));
+                }
                 auditor.dropped(at, process(node), shard.0, "dropped in cleanup");
             }
             Event::Fenced { node, shard, epoch, installed, writes } => {
+                sometimes!(epoch < installed, "a write met a newer configuration");
+                sometimes!(epoch > installed, "a write met an older configuration");
                 let why = format!("it came to {node} under epoch {epoch}, which had installed {installed}");
                 for (key, version) in writes {
                     auditor.missed(at, process(node), shard.0, auditor.intern(key.id()), pair(version), &why);
@@ -474,6 +540,7 @@ impl Probe for Audit {
         if self.is_known(&event) {
             return;
         }
+        let committed = matches!(event, Event::Committed { .. });
         let staged = match &event {
             Event::Committed { config } => {
                 world.note(&format!("commit {}: {config}", config.shard));
@@ -490,8 +557,13 @@ impl Probe for Audit {
             _ => None,
         };
         self.notice(at, event);
-        // Last, and with the books closed: a fault that waits for this stage strikes at once.
+        // Last, and with the books closed: a fault that waits for this commit or stage strikes at once.
+        if committed {
+            self.0.bursts.hear(at, COMMIT);
+            world.count_signal(COMMIT);
+        }
         if let Some((stage, text)) = staged {
+            self.0.bursts.hear(at, &stage);
             world.signal(&stage, &text);
         }
     }
@@ -503,6 +575,29 @@ impl Books {
         let Some((Some(disk), known)) = self.sim_disks.get_mut(&node) else { return false };
         let present = disk.disk_id();
         std::mem::replace(known, present) != present
+    }
+
+    /// Reaches a mark when a write becomes durable right before or after a migration enters a stage.
+    fn watch_boundaries(&mut self, event: &Event) {
+        match event {
+            Event::Committed { .. } => {}
+            Event::Staged { stage, .. } => {
+                if self.recent_writes.contains(&true) {
+                    count_mark(&format!("write within two events of {stage}"));
+                }
+                self.close_to = Some((*stage, 2));
+            }
+            event => {
+                let is_write = matches!(event, Event::Applied { .. });
+                self.recent_writes = [self.recent_writes[1], is_write];
+                if let Some((stage, left)) = self.close_to.take().filter(|(_, left)| *left > 0) {
+                    if is_write {
+                        count_mark(&format!("write within two events of {stage}"));
+                    }
+                    self.close_to = Some((stage, left - 1));
+                }
+            }
+        }
     }
 
     /// The session in which the configuration of an epoch names a node.

@@ -52,9 +52,34 @@ pub const SCENARIOS: &[&Scenario] = &[
     &cutover::skip_delta_eager_cleanup::SCENARIO,
     &cutover::no_ae_with_delta::SCENARIO,
     &cutover::no_ae_no_delta_blocked::SCENARIO,
+    &cutover::boundary_burst::SCENARIO,
+    &cutover::high_volume::SCENARIO,
+    &cutover::loss_rate_no_ae_delta::SCENARIO,
+    &cutover::validation_gates::SCENARIO,
+    &cutover::tight_loop_boundary::SCENARIO,
+    &cutover::loss_rate_1m_ae_on::SCENARIO,
+    &cutover::loss_rate_no_ae_no_delta::SCENARIO,
+    &cutover::concurrent_migration_writes::SCENARIO,
+    &cutover::three_node_cluster::SCENARIO,
+    &cutover::three_node_no_ae_with_delta::SCENARIO,
+    &cutover::network_partition_new_node::SCENARIO,
+    &cutover::drain_timeout_boundary::SCENARIO,
+    &cutover::concurrent_migrations::SCENARIO,
+    &cutover::partial_shard_failure::SCENARIO,
+    &cutover::coordinator_crash_recovery::SCENARIO,
     &cutover::swarm::SCENARIO,
     &canary::SCENARIO,
 ];
+
+/// Scenarios of volume, which take seconds for a seed, and how many seeds of each are enough where every scenario is run
+/// over many. The tests run one seed of each; `--set operations=N` makes a run smaller.
+const VOLUME: &[(&str, u64)] =
+    &[("cutover/high_volume", 40), ("cutover/loss_rate_no_ae_delta", 60), ("cutover/loss_rate_1m_ae_on", 5)];
+
+/// How many seeds of a scenario are enough; `None` for one that does not count them.
+pub fn seeds_at_most(scenario: &Scenario) -> Option<u64> {
+    VOLUME.iter().find(|(id, _)| *id == scenario.id).map(|(_, seeds)| *seeds)
+}
 
 /// The other names under which a scenario is accepted.
 pub fn aliases(scenario: &Scenario) -> Vec<String> {

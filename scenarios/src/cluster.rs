@@ -1,11 +1,13 @@
 //! A running cluster, as a scenario directs it: `it.migrate(0)`, `it.until(...)`, `it.set_anti_entropy(false)`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use miroir_sim::disk::SimDisk;
 use miroir_sim::history::History;
 use miroir_sim::plan::When;
+use miroir_sim::record::Service;
 use miroir_sim::time::{MICROS, MILLIS};
 use miroir_sim::{Incarnation, ProcessId, World, sometimes};
 use miroir_store::config::Cutover;
@@ -19,8 +21,9 @@ use miroir_store::node;
 use miroir_store::wire::{Command, Message, Reply, decode, encode};
 
 use crate::audit::Audit;
-use crate::env::{Directory, env};
+use crate::env::{COORDINATOR_STEP, Directory, announced, env};
 use crate::plan::{Interference, Plan};
+use crate::service;
 use crate::workload::{Actor, Load};
 
 /// The cluster of one run and everything around it.
@@ -59,12 +62,12 @@ impl Cluster {
         let names = world.trace().names().clone();
         let directory = Directory::from_names(&names, &plan.node_names(), &plan.client_names());
         let directory = Arc::new(directory);
-        let audit = Audit::new(&world, &plan, directory.clone());
+        let load = Load::new(&plan);
+        let audit = Audit::new(&world, &plan, directory.clone(), load.bursts().clone());
         let history = History::traced(world.trace().clone());
         world.fabric().trust(operator);
         audit.watch(&world);
         let operator = env(&world, world.life(operator), &directory, None, Arc::new(audit.clone()));
-        let load = Load::default();
         let commands = AtomicU64::new(0);
         let disks = Vec::new();
         let mut it = Cluster { world, plan, directory, audit, history, load, disks, operator, commands };
@@ -96,9 +99,13 @@ impl Cluster {
         let process = self.directory.coordinator();
         let disk = self.world.new_disk(process);
         let options = self.coordinator_options();
+        // Only if somebody listens: it happens often.
+        let waits = |at: &When| matches!(at, When::Signal { name, .. } if name == COORDINATOR_STEP);
+        let announces = self.plan.sim.faults.iter().any(|fault| waits(&fault.at));
         let (world, directory, audit) = (self.world.clone(), self.directory.clone(), self.audit.clone());
         self.world.start(process, move |life| {
             let env = env(&world, life, &directory, Some(disk.mount()), Arc::new(audit.clone()));
+            let env = if announces { announced(env, &world, life) } else { env };
             let (world, options) = (world.clone(), options.clone());
             async move {
                 let error = coordinator::serve(env, options).await;
@@ -116,10 +123,10 @@ impl Cluster {
                 replication: cluster.replication,
                 anti_entropy: AntiEntropy {
                     enabled: cluster.anti_entropy,
-                    repair: true,
+                    repair: !cluster.reports_only,
                     period: millis(cluster.anti_entropy_period_ms),
                 },
-                placement: Vec::new(),
+                placement: cluster.placement.iter().map(|nodes| nodes.iter().copied().map(NodeId).collect()).collect(),
             }),
             engine: engine_options(),
             overrides: Overrides { unsafe_cutover: cluster.unsafe_cutover, eager_cleanup: cluster.eager_cleanup },
@@ -133,6 +140,12 @@ impl Cluster {
         options.migration.page_interval = millis(timing.page_interval_ms);
         // A healed cluster gets there in the end, however short the timeouts of its plan.
         options.migration.max_attempts = 1_000;
+        if timing.pages_under_way > 0 {
+            options.migration.pages_under_way = timing.pages_under_way as usize;
+        }
+        if timing.copy_timeout_ms > 0 {
+            options.migration.copy_timeout = millis(timing.copy_timeout_ms);
+        }
         options.migration.drain_timeout = millis(timing.drain_timeout_ms);
         options.migration.joint_timeout = millis(timing.joint_timeout_ms);
         options
@@ -259,9 +272,9 @@ impl Cluster {
                 sometimes!(aborted, "a migration was aborted by its operator");
             }
             Interference::Pause { for_ms, .. } => {
-                let _refused = self.accepted(Command::Pause { id }).await;
+                let _refused = self.pause(n).await;
                 self.world.sleep(for_ms * MILLIS).await;
-                let _refused = self.accepted(Command::Resume { id }).await;
+                let _refused = self.resume(n).await;
                 sometimes!("a migration was paused and went on");
             }
             Interference::AntiEntropyOff { for_ms, .. } => {
@@ -297,7 +310,7 @@ impl Cluster {
 
     pub async fn set_anti_entropy(&self, enabled: bool) -> Result<(), Refusal> {
         self.accepted(Command::SetAntiEntropy { enabled }).await?;
-        self.audit.set_anti_entropy(enabled);
+        self.audit.set_anti_entropy(enabled && !self.plan.cluster.reports_only);
         Ok(())
     }
 
@@ -309,6 +322,33 @@ impl Cluster {
                 Err(Refusal { code, text })
             }
         }
+    }
+
+    /// How well writes to the shards that moved were served so far, by stage.
+    pub fn service(&self) -> BTreeMap<String, Service> {
+        let from = self.audit.chaos_from().unwrap_or(0);
+        let to = self.load.thinned_at().unwrap_or_else(|| self.world.now());
+        service::measure(&self.history.operations(), &self.audit.journeys(), self.plan.cluster.shards, from, to)
+    }
+
+    /// Stops the plan's `n`th migration before its next stage.
+    pub async fn pause(&self, n: usize) -> Result<(), Refusal> {
+        self.accepted(Command::Pause { id: self.id(n) }).await
+    }
+
+    /// Lets it go on.
+    pub async fn resume(&self, n: usize) -> Result<(), Refusal> {
+        self.accepted(Command::Resume { id: self.id(n) }).await
+    }
+
+    /// How many documents the first joining node of the plan's `n`th migration holds older, or not at all, than the first
+    /// node it moves away from.
+    pub fn lacking(&self, n: usize) -> u64 {
+        let migration = &self.plan.migrations[n];
+        let process = |node: u32| self.directory.process(Peer::Node(NodeId(node))).expect("a node has a process");
+        let members = [self.plan.placed(migration.shard)[0], self.plan.joiners(migration)[0]].map(process);
+        let differing = self.audit.auditor().differing(migration.shard, &members);
+        differing.iter().filter(|(_, held)| held[1] < held[0]).count() as u64
     }
 
     /// Where the plan's `n`th migration stands.

@@ -1,18 +1,36 @@
 //! Scenarios in which shards move.
 
+pub mod boundary_burst;
+pub mod concurrent_migration_writes;
+pub mod concurrent_migrations;
+pub mod coordinator_crash_recovery;
+pub mod drain_timeout_boundary;
+pub mod high_volume;
+pub mod loss_rate_1m_ae_on;
+pub mod loss_rate_no_ae_delta;
+pub mod loss_rate_no_ae_no_delta;
+pub mod network_partition_new_node;
 pub mod no_ae_no_delta_blocked;
 pub mod no_ae_with_delta;
+pub mod partial_shard_failure;
 pub mod skip_delta_eager_cleanup;
 pub mod skip_delta_with_ae;
 pub mod swarm;
+pub mod three_node_cluster;
+pub mod three_node_no_ae_with_delta;
+pub mod tight_loop_boundary;
+pub mod validation_gates;
 pub mod with_anti_entropy;
 
 use std::future::Future;
 use std::pin::Pin;
 
 use miroir_sim::sometimes;
+use miroir_store::migration::Stage;
 
 use crate::cluster::Cluster;
+use crate::plan::Plan;
+use crate::workload::document;
 
 /// The course that most scenarios take: the planned migrations, one after another, under load.
 pub(crate) fn migrations(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
@@ -21,4 +39,25 @@ pub(crate) fn migrations(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String
         sometimes!(it.audit.has_activated(), "a migration ended while faults could happen");
         Vec::new()
     })
+}
+
+/// The numbers of the first documents that live in a shard.
+pub(crate) fn documents_of(plan: &Plan, shard: u32, count: usize) -> Vec<u64> {
+    let all = 0..u64::from(plan.workload.documents);
+    all.filter(|n| document(*n).shard(plan.cluster.shards).0 == shard).take(count).collect()
+}
+
+/// Whether each attempt of each migration ended in one way: activated or aborted, never both and never twice.
+pub(crate) fn one_decision_each(it: &Cluster) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (id, journey) in it.audit.journeys() {
+        let stages: Vec<Stage> = journey.stages.iter().map(|(_, stage)| *stage).collect();
+        for attempt in stages.split(|stage| *stage == Stage::DualWrite).skip(1) {
+            let decisions = attempt.iter().filter(|stage| matches!(stage, Stage::Cleanup | Stage::Aborted)).count();
+            if decisions > 1 {
+                wrong.push(format!("an attempt of {id} was decided {decisions} times: {attempt:?}"));
+            }
+        }
+    }
+    wrong
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use miroir_sim::clock::ProcessClock;
+use miroir_sim::coverage::count_mark;
 use miroir_sim::disk::{Mount, SimFile};
 use miroir_sim::net::Endpoint;
 use miroir_sim::{Incarnation, Names, ProcessId, Random, Stream, Timers, World};
@@ -101,6 +102,105 @@ pub fn env(
             timers: world.timers().clone(),
         }),
         probe,
+    }
+}
+
+/// The signal of every step of the coordinator: a change of its disk or a message, before it happens.
+pub const COORDINATOR_STEP: &str = "coordinator step";
+
+/// The same effects, each change of the disk and each message announced as a [`COORDINATOR_STEP`] of `life`.
+pub fn announced(env: Env, world: &World, life: Incarnation) -> Env {
+    let steps = Steps { world: world.clone(), life };
+    Env { disk: Arc::new(AnnouncedDisk(env.disk, steps.clone())), net: Arc::new(AnnouncedNet(env.net, steps)), ..env }
+}
+
+#[derive(Clone)]
+struct Steps {
+    world: World,
+    life: Incarnation,
+}
+
+impl Steps {
+    /// A fault that waits for this step strikes before this returns.
+    fn announce(&self, what: &str) {
+        let was_up = self.is_up();
+        self.world.count_signal(COORDINATOR_STEP);
+        if was_up && !self.is_up() {
+            count_mark(&format!("the coordinator died before a {what}"));
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        self.world.is_up(self.life.process) && self.world.life(self.life.process) == self.life
+    }
+}
+
+impl std::fmt::Debug for Steps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Steps")
+    }
+}
+
+struct AnnouncedNet(Arc<dyn Net>, Steps);
+
+impl Net for AnnouncedNet {
+    fn send(&self, to: Peer, frame: Vec<u8>) {
+        self.1.announce("message");
+        self.0.send(to, frame);
+    }
+
+    fn recv(&self, until: Nanos) -> BoxFuture<'_, Vec<(Peer, Vec<u8>)>> {
+        self.0.recv(until)
+    }
+}
+
+#[derive(Debug)]
+struct AnnouncedDisk(Arc<dyn Disk>, Steps);
+
+impl Disk for AnnouncedDisk {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(AnnouncedFile(self.0.open(name)?, self.1.clone())))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.1.announce("removal");
+        self.0.remove(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+
+    fn settled(&self) -> BoxFuture<'_, ()> {
+        self.0.settled()
+    }
+}
+
+#[derive(Debug)]
+struct AnnouncedFile(Arc<dyn File>, Steps);
+
+impl File for AnnouncedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, out)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.1.announce("write");
+        self.0.write_at(offset, data)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.1.announce("cut");
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.1.announce("sync");
+        self.0.sync()
     }
 }
 

@@ -23,6 +23,7 @@ use crate::catalog::{Scenario, Windows};
 use crate::cluster::{Cluster, engine_options};
 use crate::env::StoreDisk;
 use crate::run::Seen;
+use crate::service;
 
 /// One thing that is not as promised.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,8 +89,11 @@ pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> S
         findings.push(violation("promises", wrong.clone()).of_kind(kind::of_promise(wrong)));
     }
     judge_copies(scenario, it, &books, &mut findings);
+    let until = it.load.thinned_at().unwrap_or(now).min(books.healed_at.unwrap_or(now));
+    let from = books.chaos_from.unwrap_or(now);
+    let service = service::measure(&history, &books.journeys, it.plan.cluster.shards, from, until);
     let unavailable = it.audit.progress().unavailable(now);
-    Seen { findings, windows, books, history, totals, unavailable, documents_searched }
+    Seen { findings, windows, books, history, totals, unavailable, service, documents_searched }
 }
 
 fn violation(oracle: &'static str, cause: String) -> Finding {

@@ -3,6 +3,7 @@
 //! Nothing that is under test lives here. A [`catalog::Scenario`] turns a seed into a [`plan::Plan`] and directs a
 //! [`cluster::Cluster`]; [`run::run`] takes it through its phases and judges it.
 
+pub mod burst;
 #[cfg(madsim)]
 pub mod catalog;
 pub mod nearest;
@@ -23,9 +24,13 @@ pub mod env;
 #[cfg(madsim)]
 pub mod judge;
 #[cfg(madsim)]
+pub mod prediction;
+#[cfg(madsim)]
 pub mod report;
 #[cfg(madsim)]
 pub mod run;
+#[cfg(madsim)]
+pub mod service;
 #[cfg(madsim)]
 pub mod steady;
 #[cfg(madsim)]

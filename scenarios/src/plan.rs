@@ -5,13 +5,14 @@
 //! name.
 
 use miroir_sim::fault::{Intensity, draw_faults};
-use miroir_sim::plan::{LinkPlan, SimPlan};
+use miroir_sim::plan::{LinkPlan, SimPlan, When};
 use miroir_sim::time::{MILLIS, Nanos, SECONDS};
 use miroir_sim::{Dice, Random, Ratio, Seed};
 use miroir_store::id::{NodeId, ShardId};
 use miroir_store::placement::place;
 use serde::{Deserialize, Serialize};
 
+use crate::burst::BurstPlan;
 use crate::script::Scripted;
 
 /// A whole run.
@@ -23,6 +24,10 @@ pub struct Plan {
     /// Feeds every stream of the run that is not drawn here (each message's fate, each client's choices). A string, as
     /// TOML has no unsigned 64-bit numbers.
     pub seed: String,
+    /// Feeds those streams instead of the seed: runs with the same world differ in what their plans differ in, and in
+    /// nothing else up to there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub world: Option<String>,
     /// How hard the world was meant to be when faults were drawn.
     pub profile: Profile,
     pub cluster: ClusterPlan,
@@ -72,6 +77,12 @@ pub struct ClusterPlan {
     /// What a delta pass or anti-entropy has shipped is not verified. Exists only in the simulator.
     #[serde(default, skip_serializing_if = "is_default")]
     pub skip_verify: bool,
+    /// Anti-entropy finds what differs and repairs nothing.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reports_only: bool,
+    /// The nodes of each shard, by number; shards beyond its end are placed by hashing.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub placement: Vec<Vec<u32>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +96,9 @@ pub struct WorkloadPlan {
     pub deletes: Ratio,
     /// Chance that a client has two to four operations under way at once.
     pub pipelined: Ratio,
+    /// As many as that instead; 0: two to four.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub depth: u32,
     pub value_bytes: u32,
     /// A client gives an operation up after this long.
     pub give_up_ms: u64,
@@ -94,6 +108,21 @@ pub struct WorkloadPlan {
     /// Exactly these operations, at these times, instead of drawn ones; nothing else is written, also not before.
     #[serde(default, skip_serializing_if = "is_default")]
     pub script: Vec<Scripted>,
+    /// What single clients do when something happens. They take no part in the load.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bursts: Vec<BurstPlan>,
+}
+
+impl WorkloadPlan {
+    /// Whether this client works in a closed loop, and does not wait for bursts.
+    pub fn is_worker(&self, client: u32) -> bool {
+        self.bursts.iter().all(|burst| burst.client != client)
+    }
+
+    /// How many do.
+    pub fn workers(&self) -> u32 {
+        (1..=self.clients).filter(|client| self.is_worker(*client)).count() as u32
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +132,12 @@ pub struct TimingPlan {
     pub page_interval_ms: u64,
     pub drain_timeout_ms: u64,
     pub joint_timeout_ms: u64,
+    /// Pages under way at once, over all migrations; 0: as many as the store has by default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pages_under_way: u32,
+    /// How long a copy may take; 0: as long as the store has it by default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub copy_timeout_ms: u64,
     /// Faults end at this time at the latest, and the run heals.
     pub chaos_ms: u64,
     /// How long a healed cluster may take until its migrations have ended and its replicas are equal.
@@ -136,6 +171,13 @@ pub struct MigrationPlan {
     pub interference: Option<Interference>,
 }
 
+impl MigrationPlan {
+    /// With its delta pass, and without interference.
+    pub fn of(shard: u32, target: Vec<u32>, after_operations: u32) -> MigrationPlan {
+        MigrationPlan { shard, target, skip_delta: false, after_operations, after_us: 0, interference: None }
+    }
+}
+
 /// What an operator does when a migration has entered a stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -155,21 +197,28 @@ pub struct Shape {
     pub replication: Option<u32>,
     pub nodes: Option<u32>,
     pub clients: Option<u32>,
+    /// Even seeds have replication 1 and odd ones 3, where it is not given.
+    pub alternates_replication: bool,
+    /// So many seeds in a row share everything that is drawn here; a scenario's own draws tell them apart.
+    pub seeds_per_world: Option<u64>,
 }
 
 impl Plan {
     /// The standard cutover: 3 to 6 nodes, replication 1 or 3, 8 clients, about 2,000 operations, one migration that
     /// starts after a tenth of them, a link to the joining nodes that loses 2 to 5 % of the clients' writes.
     pub fn draw(scenario: &str, seed: Seed, profile: Profile, given: &Shape) -> Plan {
-        let dice = Dice::new(seed);
+        let world = given.seeds_per_world.map(|count| Seed(seed.0 / count));
+        let dice = Dice::new(world.unwrap_or(seed));
         let mut shape = dice.stream("plan", 0);
         let drawn = *shape.pick(&[1, 3]);
+        let drawn = if given.alternates_replication { [1, 3][(seed.0 % 2) as usize] } else { drawn };
         let replication = given.replication.unwrap_or(drawn);
         let drawn = if replication == 1 { shape.range(3..=4) } else { shape.range(4..=6) } as u32;
         let nodes = given.nodes.unwrap_or(drawn).max(replication + 1);
         let mut plan = Plan {
             scenario: scenario.to_owned(),
             seed: seed.to_string(),
+            world: world.map(|world| world.to_string()),
             profile,
             cluster: ClusterPlan {
                 nodes,
@@ -180,6 +229,8 @@ impl Plan {
                 unsafe_cutover: false,
                 eager_cleanup: false,
                 skip_verify: false,
+                reports_only: false,
+                placement: Vec::new(),
             },
             workload: WorkloadPlan {
                 clients: given.clients.unwrap_or(8),
@@ -188,16 +239,20 @@ impl Plan {
                 reads: Ratio::of(3, 10),
                 deletes: Ratio::of(1, 10),
                 pipelined: Ratio::of(1, 5),
+                depth: 0,
                 value_bytes: shape.range(16..=160) as u32,
                 give_up_ms: 1_000,
                 exact: false,
                 script: Vec::new(),
+                bursts: Vec::new(),
             },
             timing: TimingPlan {
                 page_documents: shape.range(6..=12) as u32,
                 page_interval_ms: shape.range(12..=20),
                 drain_timeout_ms: 800,
                 joint_timeout_ms: 2_500,
+                pages_under_way: 0,
+                copy_timeout_ms: 0,
                 chaos_ms: 6_000,
                 settle_ms: 30_000,
                 chaos_from_us: 0,
@@ -214,6 +269,11 @@ impl Plan {
 
     pub fn seed(&self) -> Seed {
         self.seed.parse().expect("a checked plan has a seed")
+    }
+
+    /// What the streams of the run are fed from.
+    pub fn world(&self) -> Seed {
+        self.world.as_ref().map_or_else(|| self.seed(), |world| world.parse().expect("a checked plan has a world"))
     }
 
     /// The run fails if it takes more simulated time than this.
@@ -243,6 +303,9 @@ impl Plan {
 
     /// Where a shard lives before anything moves.
     pub fn placed(&self, shard: u32) -> Vec<u32> {
+        if let Some(placed) = self.cluster.placement.get(shard as usize) {
+            return placed.clone();
+        }
         let nodes: Vec<NodeId> = (1..=self.cluster.nodes).map(NodeId).collect();
         place(ShardId(shard), &nodes, self.cluster.replication as usize).iter().map(|node| node.0).collect()
     }
@@ -267,14 +330,7 @@ impl Plan {
             target[(first + n) % placed.len()] = joiner;
         }
         let after_operations = self.workload.operations / 10;
-        self.migrations = vec![MigrationPlan {
-            shard: 0,
-            target,
-            skip_delta: false,
-            after_operations,
-            after_us: 0,
-            interference: None,
-        }];
+        self.migrations = vec![MigrationPlan::of(0, target, after_operations)];
     }
 
     /// Latencies, loss and faults of the profile, and the lossy links to the joining nodes.
@@ -360,6 +416,9 @@ impl Plan {
     /// Whether it can be run: the first impossible value is the error.
     pub fn check(&self) -> Result<(), String> {
         self.seed.parse::<Seed>().map_err(|error| format!("seed: {error}"))?;
+        if let Some(world) = &self.world {
+            world.parse::<Seed>().map_err(|error| format!("world: {error}"))?;
+        }
         let (cluster, workload) = (&self.cluster, &self.workload);
         in_range("cluster.nodes", u64::from(cluster.nodes), 1, 64)?;
         in_range("cluster.replication", u64::from(cluster.replication), 1, u64::from(cluster.nodes))?;
@@ -383,6 +442,22 @@ impl Plan {
             let field = |name: &str| format!("workload.script[{n}]: {name}");
             in_range(&field("client"), u64::from(scripted.client), 1, u64::from(workload.clients))?;
             in_range(&field("document"), scripted.document, 0, u64::from(workload.documents) - 1)?;
+        }
+        for (n, burst) in workload.bursts.iter().enumerate() {
+            let field = |name: &str| format!("workload.bursts[{n}]: {name}");
+            in_range(&field("client"), u64::from(burst.client), 1, u64::from(workload.clients))?;
+            if !matches!(burst.at, When::Signal { .. }) {
+                return Err(format!("{}: a burst waits for a signal, and `at` is {}", field("at"), burst.at));
+            }
+            for wish in &burst.operations {
+                in_range(&field("document"), wish.document, 0, u64::from(workload.documents) - 1)?;
+            }
+        }
+        in_range("workload.clients without bursts", u64::from(workload.workers()), 1, 1_000)?;
+        for (n, placed) in cluster.placement.iter().enumerate() {
+            let field = format!("cluster.placement[{n}]");
+            in_range(&field, placed.len() as u64, u64::from(cluster.replication), u64::from(cluster.replication))?;
+            placed.iter().try_for_each(|node| in_range(&field, u64::from(*node), 1, u64::from(cluster.nodes)))?;
         }
         let end = self.timing.chaos_ms * MILLIS;
         self.sim.check(&self.process_names(), end).map_err(|error| error.to_string())

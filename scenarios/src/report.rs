@@ -156,6 +156,19 @@ fn operations(out: &mut String, outcome: &Outcome) {
         gaps.reads / MILLIS
     );
     line(out, "", &text);
+    for (n, (stage, it)) in record.service.iter().filter(|(_, it)| it.gaps > 0).enumerate() {
+        let ms = |ns: u64| format!("{}.{:02}", ns / MILLIS, ns % MILLIS / (MILLIS / 100));
+        let text = format!(
+            "{stage} {} ms: {} writes acked, p50 {} ms, p99 {} ms; gaps p99.9 {} ms, longest {} ms",
+            ms(it.lasted_ns),
+            it.acked,
+            ms(it.p50_ns),
+            ms(it.p99_ns),
+            ms(it.gap_p999_ns),
+            ms(it.gap_max_ns)
+        );
+        line(out, if n == 0 { "service" } else { "" }, &text);
+    }
 }
 
 fn windows(out: &mut String, outcome: &Outcome) {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use miroir_sim::history::{Operation, Totals};
 use miroir_sim::oracle::durable::{self, Window};
-use miroir_sim::record::{Migrations, Record, Unavailable};
+use miroir_sim::record::{Migrations, Record, Service, Unavailable};
 use miroir_sim::time::{MICROS, MILLIS, Nanos, SECONDS};
 use miroir_sim::trace::Trace;
 use miroir_sim::verdict::{Verdict, fingerprint};
@@ -23,6 +23,7 @@ use crate::catalog::Scenario;
 use crate::cluster::Cluster;
 use crate::judge::{self, Finding};
 use crate::plan::Plan;
+use crate::prediction;
 
 /// Everything that is known after a run.
 pub struct Outcome {
@@ -44,14 +45,15 @@ pub struct Seen {
     pub history: Vec<Operation>,
     pub totals: Totals,
     pub unavailable: Unavailable,
+    /// Of the shards that moved, by stage.
+    pub service: BTreeMap<String, Service>,
     /// Documents whose history had to be searched, as the versions did not settle it.
     pub documents_searched: u64,
 }
 
 /// Runs the plan. `mutant` activates a planted bug.
 pub fn run(scenario: &'static Scenario, plan: &Plan, mutant: Option<&str>, trace: Trace) -> Outcome {
-    let seed = plan.seed();
-    let setup = Setup { seed, plan: plan.sim.clone(), trace: trace.clone(), limit: plan.limit() };
+    let setup = Setup { seed: plan.world(), plan: plan.sim.clone(), trace: trace.clone(), limit: plan.limit() };
     let (given, mutant) = (plan.clone(), mutant.map(str::to_owned));
     let ended = World::run(setup, move |world| async move {
         miroir_store::mutant::activate(mutant.as_deref());
@@ -79,6 +81,7 @@ async fn live(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
         it.world.sleep_until(from).await;
         arm(it, &mut findings);
     }
+    it.audit.chaos_begins();
     it.world.signal("chaos", "faults may happen");
     it.load.go();
     for wrong in (scenario.course)(it).await {
@@ -86,6 +89,7 @@ async fn live(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
     }
 
     it.world.heal();
+    it.audit.healed();
     it.world.signal("heal", "faults stop");
     let settle = it.plan.timing.settle_ms * MILLIS;
     if !it.until(settle, |it| it.audit.migrations_ended() && it.audit.is_settled()).await {
@@ -120,6 +124,7 @@ async fn live(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
 }
 
 fn arm(it: &Cluster, findings: &mut Vec<Finding>) {
+    it.load.bursts().arm();
     if let Err(error) = it.world.arm_faults() {
         findings.push(Finding::new(Verdict::Crashed, "plan", error.to_string()));
     }
@@ -163,6 +168,8 @@ fn conclude(scenario: &'static Scenario, plan: &Plan, ended: Ended<Seen>) -> Out
     record.marks = ended.marks;
     record.matrix = ended.matrix;
     record.simulated_ns = ended_at;
+    record.service = seen.service.clone();
+    record.prediction = prediction::predict(plan, &seen);
     Outcome { record, plan: plan.clone(), seen, trace: ended.trace, ended_at }
 }
 

@@ -38,13 +38,67 @@ pub enum What {
     Get,
 }
 
-impl fmt::Display for Scripted {
+impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.what {
+        f.write_str(match self {
             What::Put => "put",
             What::Delete => "delete",
             What::Get => "get",
-        };
+        })
+    }
+}
+
+impl FromStr for What {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<What, ()> {
+        [What::Put, What::Delete, What::Get].into_iter().find(|what| what.to_string() == text).ok_or(())
+    }
+}
+
+/// An operation without a time of its own: `put 17`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Wish {
+    pub what: What,
+    /// By number, from 0.
+    pub document: u64,
+}
+
+impl fmt::Display for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.what, self.document)
+    }
+}
+
+impl FromStr for Wish {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Wish, String> {
+        let wrong = || format!("`{text}` is no operation; write `put 17` (or delete, get)");
+        let (what, document) = text.split_once(' ').ok_or_else(wrong)?;
+        let what = what.parse().map_err(|()| wrong())?;
+        Ok(Wish { what, document: document.parse().map_err(|_| wrong())? })
+    }
+}
+
+impl TryFrom<String> for Wish {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Wish, String> {
+        text.parse()
+    }
+}
+
+impl From<Wish> for String {
+    fn from(wish: Wish) -> String {
+        wish.to_string()
+    }
+}
+
+impl fmt::Display for Scripted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = self.what;
         write!(f, "{}", self.at_us / 1_000)?;
         if !self.at_us.is_multiple_of(1_000) {
             write!(f, ".{:03}", self.at_us % 1_000)?;
@@ -68,12 +122,7 @@ impl FromStr for Scripted {
         Ok(Scripted {
             at_us: whole.checked_mul(1_000).and_then(|us| us.checked_add(part)).ok_or_else(wrong)?,
             client: client.strip_prefix("client-").and_then(|number| number.parse().ok()).ok_or_else(wrong)?,
-            what: match what {
-                "put" => What::Put,
-                "delete" => What::Delete,
-                "get" => What::Get,
-                _ => return Err(wrong()),
-            },
+            what: what.parse().map_err(|()| wrong())?,
             document: document.parse().map_err(|_| wrong())?,
         })
     }
@@ -117,6 +166,7 @@ impl Plan {
         plan.workload.script = before_heal.filter_map(scripted).collect();
         plan.workload.script.sort_by_key(|it| (it.at_us, it.client));
         plan.workload.operations = plan.workload.script.len() as u32;
+        plan.workload.bursts.clear();
         plan.workload.exact = true;
         plan.timing.chaos_from_us = course.chaos_from / MICROS;
         for fault in &mut plan.sim.faults {

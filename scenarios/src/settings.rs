@@ -53,6 +53,14 @@ macro_rules! set_number {
     };
 }
 
+fn set_operations(plan: &mut Plan, count: u64) {
+    let before = u64::from(plan.workload.operations.max(1));
+    plan.workload.operations = count as u32;
+    for migration in &mut plan.migrations {
+        migration.after_operations = (u64::from(migration.after_operations) * count / before) as u32;
+    }
+}
+
 /// What has to be known before a plan is drawn.
 const SHAPE_KEYS: &[ShapeKey] = &[
     ShapeKey {
@@ -139,8 +147,8 @@ const KEYS: &[Key] = &[
     Key {
         name: "operations",
         allowed: "1..2000000",
-        what: "operations over all clients",
-        set: set_number!(|plan, n| plan.workload.operations = n as u32, 1, 2_000_000),
+        what: "operations over all clients; migrations start after the same share of them",
+        set: set_number!(set_operations, 1, 2_000_000),
     },
     Key {
         name: "documents",

@@ -74,6 +74,7 @@ fn list(as_json: bool) {
                     "promise": scenario.promise,
                     "marks": scenario.marks,
                     "gate_overridden": scenario.gate_overridden,
+                    "seeds_at_most": catalog::seeds_at_most(scenario),
                     "aliases": aliases(scenario),
                 })
             })

@@ -18,6 +18,7 @@ use miroir_store::router::client::Client;
 use miroir_store::router::{OperationId, Outcome, Request, Timing};
 
 use crate::audit::Audit;
+use crate::burst::Bursts;
 use crate::plan::Plan;
 use crate::script::{Scripted, What};
 
@@ -26,7 +27,7 @@ pub const COLLECTION: &str = "movies";
 
 /// How far the load has come, and when it ends. Shared by clients and director.
 #[derive(Clone, Default)]
-pub struct Load(Arc<Inner>);
+pub struct Load(Arc<Inner>, Bursts);
 
 #[derive(Default)]
 struct Inner {
@@ -35,9 +36,25 @@ struct Inner {
     go: AtomicBool,
     stop: AtomicBool,
     stopped: AtomicU64,
+    thinned_at: AtomicU64,
 }
 
 impl Load {
+    pub fn new(plan: &Plan) -> Load {
+        Load(Arc::default(), Bursts::new(&plan.workload.bursts))
+    }
+
+    /// What single clients do when something happens.
+    pub fn bursts(&self) -> &Bursts {
+        &self.1
+    }
+
+    /// When the first client was through with its share of the planned operations, so that the load became thinner;
+    /// `None` while all are at it.
+    pub fn thinned_at(&self) -> Option<Nanos> {
+        Some(self.0.thinned_at.load(Ordering::Relaxed)).filter(|at| *at > 0)
+    }
+
     /// How many clients have written their share of the documents once.
     pub fn loaded_clients(&self) -> u64 {
         self.0.loaded_clients.load(Ordering::Relaxed)
@@ -56,6 +73,7 @@ impl Load {
     /// Asks the clients to end.
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::Relaxed);
+        self.1.end();
     }
 
     /// How many clients have ended.
@@ -69,10 +87,17 @@ pub fn document(n: u64) -> Key {
     Key::new(COLLECTION, &format!("d{n:06}")).expect("a short id")
 }
 
+fn client(env: Env, plan: &Plan) -> Client {
+    let nodes = (1..=plan.cluster.nodes).map(NodeId).collect();
+    let timing = Timing { give_up: millis(plan.workload.give_up_ms), ..Timing::default() };
+    Client::new(env, nodes, timing)
+}
+
 /// One client with its own books.
 pub struct Actor {
     number: u32,
     world: World,
+    env: Env,
     client: Client,
     history: History,
     audit: Audit,
@@ -86,12 +111,11 @@ pub struct Actor {
 impl Actor {
     /// `number` 0 is the operator, who reads everything in the end.
     pub fn new(number: u32, world: &World, env: Env, plan: &Plan, history: &History, audit: &Audit) -> Actor {
-        let nodes = (1..=plan.cluster.nodes).map(NodeId).collect();
-        let timing = Timing { give_up: millis(plan.workload.give_up_ms), ..Timing::default() };
         Actor {
             number,
             world: world.clone(),
-            client: Client::new(env, nodes, timing),
+            client: client(env.clone(), plan),
+            env,
             history: history.clone(),
             audit: audit.clone(),
             value_bytes: plan.workload.value_bytes as usize,
@@ -118,8 +142,11 @@ impl Actor {
         while !load.0.go.load(Ordering::Relaxed) {
             self.world.sleep(MILLIS).await;
         }
+        if !plan.workload.is_worker(self.number) {
+            return self.burst(&plan, &load).await;
+        }
         let mut choices = self.world.dice().stream("client", u64::from(self.number));
-        let quota = u64::from(plan.workload.operations).div_ceil(clients);
+        let quota = u64::from(plan.workload.operations).div_ceil(u64::from(plan.workload.workers()));
         let mut done = 0;
         while !load.0.stop.load(Ordering::Relaxed) {
             let mut requests = self.choose(&mut choices, done, &plan);
@@ -130,6 +157,10 @@ impl Actor {
             self.run(requests).await;
             done += count;
             load.0.ended.fetch_add(count, Ordering::Relaxed);
+            if done >= quota {
+                let _later =
+                    load.0.thinned_at.compare_exchange(0, self.world.now(), Ordering::Relaxed, Ordering::Relaxed);
+            }
             if done >= quota && plan.workload.exact {
                 break;
             }
@@ -141,6 +172,29 @@ impl Actor {
         load.0.stopped.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Waits for its bursts, and does nothing else.
+    async fn burst(&mut self, plan: &Plan, load: &Load) {
+        while let Some((at, burst)) = load.bursts().next(self.number).await {
+            self.world.sleep_until(at).await;
+            if burst.fresh {
+                self.client = client(self.env.clone(), plan);
+            }
+            let wishes = burst.operations.iter();
+            let requests = wishes.map(|wish| self.request(wish.what, wish.document)).collect();
+            self.run(requests).await;
+        }
+        load.0.stopped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn request(&mut self, what: What, number: u64) -> Request {
+        let key = document(number);
+        match what {
+            What::Put => self.put(key),
+            What::Delete => Request::Delete { key },
+            What::Get => Request::Get { key },
+        }
+    }
+
     /// Does what the script says, each operation at its time, or as soon as the ones before have ended.
     async fn follow(&mut self, plan: &Plan, load: &Load) {
         load.0.loaded_clients.fetch_add(1, Ordering::Relaxed);
@@ -150,15 +204,7 @@ impl Actor {
             if load.0.stop.load(Ordering::Relaxed) {
                 break;
             }
-            let requests = together.iter().map(|scripted| {
-                let key = document(scripted.document);
-                match scripted.what {
-                    What::Put => self.put(key),
-                    What::Delete => Request::Delete { key },
-                    What::Get => Request::Get { key },
-                }
-            });
-            let requests: Vec<Request> = requests.collect();
+            let requests = together.iter().map(|scripted| self.request(scripted.what, scripted.document)).collect();
             self.run(requests).await;
             load.0.ended.fetch_add(together.len() as u64, Ordering::Relaxed);
         }
@@ -199,7 +245,12 @@ impl Actor {
     /// One operation, or some that are under way together.
     fn choose(&mut self, choices: &mut Stream, done: u64, plan: &Plan) -> Vec<Request> {
         let mut draws = choices.at(done);
-        let count = if draws.chance(plan.workload.pipelined) { draws.range(2..=4) } else { 1 };
+        let several = draws.chance(plan.workload.pipelined);
+        let count = match plan.workload.depth {
+            _ if !several => 1,
+            0 => draws.range(2..=4),
+            depth => u64::from(depth),
+        };
         (0..count)
             .map(|n| {
                 let mut draws = choices.at(done + n);
@@ -272,9 +323,31 @@ fn hint(version: Version) -> Hint {
     Hint { counter: version.counter, writer: version.writer.0 }
 }
 
+/// The share of all operations that goes to the `n`th document: see [`popular`].
+pub fn share(n: u64, documents: u64) -> f64 {
+    let bits = u64::BITS - documents.leading_zeros();
+    let among = (0..=bits).map(|magnitude| (1 << magnitude).min(documents));
+    among.filter(|count| n < *count).map(|count| 1.0 / count as f64).sum::<f64>() / f64::from(bits + 1)
+}
+
 /// Each power of two of documents is as likely as the next: about a Zipf distribution with exponent 1.
 fn popular(draws: &mut Draws, documents: u64) -> u64 {
     let bits = u64::from(u64::BITS - documents.leading_zeros());
     let magnitude = draws.range(0..=bits);
     draws.below((1 << magnitude).min(documents))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up_and_the_first_document_has_the_greatest() {
+        let shares: Vec<f64> = (0..300).map(|n| share(n, 300)).collect();
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{shares:?}");
+        assert!(shares.is_sorted_by(|one, next| one >= next));
+        // Ten magnitudes: 1, 2, 4, ..., 256, and 300 twice the last power of two.
+        let first = (0..9).map(|m| 1.0 / f64::from(1 << m)).sum::<f64>() + 1.0 / 300.0;
+        assert!((shares[0] - first / 10.0).abs() < 1e-9, "{}", shares[0]);
+    }
 }

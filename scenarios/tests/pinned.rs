@@ -14,7 +14,10 @@ const PINNED: Seed = Seed(42);
 fn plan_and_verdict_of_the_pinned_seed() {
     miroir_sim::coverage::init();
     for scenario in SCENARIOS {
-        let plan = catalog::draw(scenario, PINNED, Profile::Usual, &[]).expect("a drawn plan is a good plan");
+        // What a scenario of volume means shows in a smaller run as well.
+        let settings = catalog::seeds_at_most(scenario).map(|_| "operations=4000".to_owned());
+        let settings: Vec<String> = settings.into_iter().collect();
+        let plan = catalog::draw(scenario, PINNED, Profile::Usual, &settings).expect("a drawn plan is a good plan");
         let mutant = (scenario.id == canary::SCENARIO.id).then_some(canary::MUTANT);
         let outcome = run::run(scenario, &plan, mutant, Trace::new(Mode::Off));
         let record = &outcome.record;

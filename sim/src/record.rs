@@ -66,6 +66,50 @@ pub struct Record {
     /// Faults by the phase in which they began.
     #[serde(default)]
     pub matrix: Matrix,
+    /// How well writes were served while what they wrote to was in a stage, by its name.
+    #[serde(default)]
+    pub service: BTreeMap<String, Service>,
+    /// What was to be lost by the arithmetic, beside what was lost; in runs that ask the question.
+    #[serde(default)]
+    pub prediction: Option<Prediction>,
+}
+
+/// Writes in one stage, at full load. Times in simulated nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// How long it lasted in all.
+    pub lasted_ns: u64,
+    /// Writes acknowledged in it.
+    pub acked: u64,
+    /// From call to return, of every two writes one took no longer.
+    pub p50_ns: u64,
+    /// Of a hundred writes 99 took no longer.
+    pub p99_ns: u64,
+    /// Gaps from one acknowledged write to the next; one that reaches into several stages counts in each.
+    pub gaps: u64,
+    /// Of a thousand gaps 999 were no longer.
+    pub gap_p999_ns: u64,
+    /// The longest.
+    pub gap_max_ns: u64,
+}
+
+/// How many documents were to be missing, and how many were. Chances and means in millionths.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// Replicas per shard.
+    pub replication: u32,
+    /// How many of them were replaced.
+    pub joiners: u32,
+    /// Chance that a joining replica misses a write.
+    pub loss_millionths: u64,
+    /// Writes that could be missed.
+    pub exposed: u64,
+    /// Chance that a missed document was written again in time.
+    pub rewritten_millionths: u64,
+    /// The mean number of documents to be missing.
+    pub expected_millionths: u64,
+    /// The number that was.
+    pub missing: u64,
 }
 
 /// Loss windows of a run, counted and measured in simulated nanoseconds.
@@ -131,6 +175,8 @@ impl Record {
             oracle: None,
             found_at_ns: None,
             matrix: Matrix::default(),
+            service: BTreeMap::new(),
+            prediction: None,
         }
     }
 
@@ -182,7 +228,7 @@ mod tests {
                 r#""build":"","acked":2100,"rejected":0,"unknown":0,"windows":{"transient":0,"superseded":0,"permanent":0,"total_ns":0,"#,
                 r#""max_ns":0},"refusals":[],"loss_ppm":0,"unavailable_ns":{"writes":0,"reads":0},"migrations":{"done":0,"aborted":0,"#,
                 r#""refused":0},"faults":{"drop":31},"marks":{"delta pass shipped a missed document":1},"simulated_ns":0,"wall_ms":0,"#,
-                r#""cause":null,"found_at_ns":null,"matrix":{}}"#
+                r#""cause":null,"found_at_ns":null,"matrix":{},"service":{},"prediction":null}"#
             )
         );
         assert_eq!(Record::from_json(&line).expect("reads what it wrote"), record);

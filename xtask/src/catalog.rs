@@ -28,6 +28,9 @@ pub struct Entry {
     /// A twin that the safety gate would refuse: it loses data on purpose, and runs only when named.
     #[serde(default)]
     pub gate_overridden: bool,
+    /// A scenario of volume takes seconds for a seed: so many seeds are enough, and one for the tests.
+    #[serde(default)]
+    pub seeds_at_most: Option<u64>,
     /// Other names by which it may be typed.
     #[serde(default)]
     pub aliases: Vec<String>,

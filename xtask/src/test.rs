@@ -11,7 +11,7 @@ use clap::ValueEnum as _;
 use miroir_sim::seed::Seed;
 use miroir_sim::verdict::Verdict;
 
-use crate::catalog::{self, Catalog};
+use crate::catalog::{self, Catalog, Entry};
 use crate::cli::{Area, MaxFail, Overrides, TraceLevel};
 use crate::docs;
 use crate::exit::{ExitCode, Failure};
@@ -152,13 +152,30 @@ fn determinism(workspace: &Workspace) -> Result<Count, Failure> {
     Ok(count)
 }
 
-/// A sweep of every scenario, twins included, and the canary.
+/// A sweep of every scenario, twins included, and the canary; then one seed of each scenario of volume.
 fn scenarios(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     let worker = Worker::build(workspace, build)?;
     let catalog = Catalog::load(&worker)?;
+    let (volume, usual): (Vec<_>, Vec<_>) =
+        catalog.all_but_canary().into_iter().partition(|entry| entry.seeds_at_most.is_some());
+    let mut count = sweep_of(workspace, &worker, &catalog, usual, SCENARIO_SEEDS, build)?;
+    if !volume.is_empty() {
+        count.add(sweep_of(workspace, &worker, &catalog, volume, 0..1, build)?);
+    }
+    Ok(count)
+}
+
+fn sweep_of(
+    workspace: &Workspace,
+    worker: &Worker,
+    catalog: &Catalog,
+    entries: Vec<&Entry>,
+    seeds: std::ops::Range<u64>,
+    build: Build,
+) -> Result<Count, Failure> {
     let request = sweep::Request {
-        entries: catalog.all_but_canary(),
-        seeds: SeedRange(SCENARIO_SEEDS),
+        entries,
+        seeds: SeedRange(seeds),
         time: None,
         partition: Partition::WHOLE,
         overrides: Overrides::default(),
@@ -169,7 +186,7 @@ fn scenarios(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
         out: None,
         json: false,
     };
-    let outcome = sweep::execute(workspace, &worker, &catalog, &request)?;
+    let outcome = sweep::execute(workspace, worker, catalog, &request)?;
     let alarm = u64::from(outcome.broken_alarm.is_none());
     let regressions = (outcome.regressions.len() - outcome.regressed().count()) as u64;
     Ok(Count { passed: outcome.passed() + alarm + regressions, failed: outcome.findings() })

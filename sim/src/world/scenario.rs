@@ -179,15 +179,20 @@ impl World {
     /// The system under test reached a point that faults may wait for, such as a stage. Faults that begin at once do so before this returns:
     /// a process that crashes here gets no further than its next await, and whatever it sends or writes until then is lost.
     pub fn signal(&self, name: &str, text: &str) {
-        let now = self.now();
-        self.0.trace.record(now, Event::Signal { name: name.into(), text: text.into() });
+        self.0.trace.record(self.now(), Event::Signal { name: name.into(), text: text.into() });
         {
             let mut state = self.state();
             state.phase.clear();
             state.phase.push_str(name);
-            if let Some(engine) = &mut state.engine {
-                engine.signal(now, name);
-            }
+        }
+        self.count_signal(name);
+    }
+
+    /// As [`World::signal`], for what happens within a phase and begins no other one. The trace does not say it.
+    pub fn count_signal(&self, name: &str) {
+        let now = self.now();
+        if let Some(engine) = &mut self.state().engine {
+            engine.signal(now, name);
         }
         self.fire_faults(now);
         self.nudge();

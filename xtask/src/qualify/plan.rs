@@ -84,7 +84,7 @@ fn coverage(catalog: &Catalog) -> Vec<Measurement> {
             subject: Subject::Coverage,
             name: format!("{profile}/{}", entry.id),
             scenario: entry.id.clone(),
-            seeds: 0..seeds,
+            seeds: 0..seeds.min(entry.seeds_at_most.unwrap_or(seeds)),
             overrides: Overrides { profile: Some(profile.to_owned()), ..Overrides::default() },
         })
     };

@@ -1,0 +1,81 @@
+//! Scenario 12. Every client writes as fast as it can through the whole life of a migration. Nobody notices: no stage
+//! makes the shard that moves wait longer for its next acknowledged write than it waits on a quiet day.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use miroir_sim::record::Service;
+use miroir_sim::time::{MICROS, Nanos};
+use miroir_sim::{Dice, Ratio, sometimes};
+use miroir_store::migration::Stage;
+
+use crate::catalog::{Scenario, Windows};
+use crate::cluster::Cluster;
+use crate::plan::Plan;
+use crate::service::STEADY;
+
+pub const SCENARIO: Scenario = Scenario {
+    id: "cutover/concurrent_migration_writes",
+    promise: "full load through the whole lifecycle: no loss window, and no stage in which writes wait longer",
+    marks: &[
+        "write in stage DualWrite",
+        "write in stage Drain",
+        "write in stage DeltaPass",
+        "write in stage Activate",
+        "write in stage Cleanup",
+        "a migration ended at full load",
+    ],
+    windows: Windows::None,
+    gate_overridden: false,
+    converges: true,
+    shape: |shape| shape.clients = Some(16),
+    plan,
+    course,
+};
+
+/// One shard, all clients at it, and nothing that goes wrong: what is measured is the price of the cutover alone.
+fn plan(plan: &mut Plan, _: &Dice) {
+    plan.cluster.shards = 1;
+    plan.workload.operations = 4_000;
+    plan.migrations[0].after_operations = 1_000;
+    plan.timing.page_documents = 24;
+    plan.timing.page_interval_ms = 6;
+    plan.sim.faults.clear();
+    plan.sim.network.loss = Ratio::ZERO;
+    plan.sim.network.reorder = Ratio::ZERO;
+    plan.sim.network.tail = Ratio::ZERO;
+}
+
+fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
+    Box::pin(async {
+        it.run_migrations().await;
+        let stages = it.audit.journeys().into_values().flat_map(|journey| journey.stages);
+        let done = stages.filter(|(_, stage)| *stage == Stage::Done).map(|(at, _)| at).max();
+        let at_full_load = done.is_some_and(|at| it.load.thinned_at().is_none_or(|thinned| at < thinned));
+        sometimes!(at_full_load, "a migration ended at full load");
+        let service = it.service();
+        let Some(steady) = service.get(STEADY) else {
+            return vec!["nothing was measured before the migration".to_owned()];
+        };
+        let round_trip = 2 * it.plan.sim.network.latency_mean_us * MICROS;
+        let stages = service.iter().filter(|(stage, _)| *stage != STEADY);
+        stages.flat_map(|(stage, met)| waits(stage, met, steady, round_trip)).collect()
+    })
+}
+
+/// What a stage costs beyond what is promised.
+fn waits(stage: &str, met: &Service, steady: &Service, round_trip: Nanos) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let us = |ns: Nanos| ns / MICROS;
+    if met.gap_p999_ns > 2 * steady.gap_p999_ns {
+        let (here, there) = (us(met.gap_p999_ns), us(steady.gap_p999_ns));
+        wrong.push(format!(
+            "in {stage} p99.9 of the gaps between acked writes is {here} us, twice the steady {there} us"
+        ));
+    }
+    if met.gap_max_ns > steady.gap_max_ns + 2 * round_trip {
+        let (here, there) = (us(met.gap_max_ns), us(steady.gap_max_ns));
+        wrong.push(format!("in {stage} the longest gap is {here} us; the longest steady one is {there} us"));
+    }
+    wrong
+}
