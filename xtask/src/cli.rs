@@ -19,7 +19,7 @@ use crate::seeds::{SEED_VARIABLE, SeedRange};
 use crate::worker::Build;
 
 /// Commands of the contract that come with a later version.
-const LATER_COMMANDS: [&str; 4] = ["explain", "check", "bench", "soak"];
+const LATER_COMMANDS: [&str; 3] = ["explain", "check", "soak"];
 
 /// Flags of the contract that come with a later version.
 const LATER_FLAGS: [&str; 1] = ["--html"];
@@ -67,11 +67,17 @@ pub enum Command {
         #[arg(value_enum)]
         areas: Vec<Area>,
     },
+    /// Measure this machine, which should have nothing else to do
+    Bench {
+        /// Default: all of them
+        #[arg(value_enum)]
+        benches: Vec<Bench>,
+    },
     /// What CI runs: every area of `test`
     Ci,
     /// Render the measured documents from the committed data
     Report(Report),
-    /// Run the large sweeps behind the measured documents, and write their data
+    /// Run the large sweeps and tests behind the measured documents, and write their data
     Qualify(Qualify),
 }
 
@@ -315,6 +321,17 @@ pub enum Area {
     Docs,
 }
 
+/// One measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Bench {
+    /// The simulator beside madsim's rpc and turmoil
+    Sim,
+    /// The store's engine beside redb and fjall, and the memory that it takes to read a store of 1 GiB
+    Engine,
+    /// A standard seed of the simulator
+    Seed,
+}
+
 /// After how many failing seeds a sweep stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxFail(pub Option<u64>);
@@ -484,11 +501,9 @@ mod tests {
     #[test]
     fn every_other_mistake_says_what_is_allowed() {
         assert!(refusal("swep").contains("did you mean `sweep`?"));
-        assert!(
-            refusal("").contains(
-                "available: sim, scenarios, sweep, merge, replay, shrink, mutants, test, ci, report, qualify"
-            )
-        );
+        assert!(refusal("").contains(
+            "available: sim, scenarios, sweep, merge, replay, shrink, mutants, test, bench, ci, report, qualify"
+        ));
         assert!(refusal("sim --trace loud").contains("off, short, full"));
         assert!(refusal("sweep cutover/swarm").contains("--seeds <A..B>"));
         assert!(refusal("sweep --for ten").contains("as in 10m"));

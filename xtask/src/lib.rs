@@ -8,6 +8,7 @@
 //! time. Nothing here judges a run either. Verdicts come from the worker; the command line adds only those that a worker
 //! cannot speak for itself: it crashed, it hung, it said two different things, or a whole sweep never reached a mark.
 
+pub mod bench;
 pub mod build_id;
 pub mod bundle;
 pub mod catalog;

@@ -13,8 +13,6 @@ use redb::{ReadableDatabase, TableDefinition};
 
 /// Everything returns when it is durable. Reads leave what they found in `out`: bodies, or names and bodies.
 pub trait Contender {
-    const NAME: &'static str;
-    fn open(path: &Path, cache: usize) -> Self;
     fn put(&mut self, id: &str, body: &[u8]);
     fn batch(&mut self, rows: &[(String, Vec<u8>)]);
     fn get(&self, id: &str, out: &mut Vec<u8>);
@@ -46,19 +44,17 @@ impl Redb {
     fn take_rows(&mut self) {
         self.rows = self.database.begin_read().expect("a transaction").open_table(ROWS).ok();
     }
-}
 
-impl Contender for Redb {
-    const NAME: &'static str = "redb";
-
-    fn open(path: &Path, cache: usize) -> Redb {
+    pub fn open(path: &Path, cache: usize) -> Redb {
         let mut builder = redb::Database::builder();
         let database = builder.set_cache_size(cache).create(path.join("redb")).expect("it opens");
         let mut it = Redb { database, rows: None };
         it.take_rows();
         it
     }
+}
 
+impl Contender for Redb {
     fn put(&mut self, id: &str, body: &[u8]) {
         self.write(std::iter::once((id, body)));
     }
@@ -87,7 +83,7 @@ impl Contender for Redb {
 }
 
 fn options(cache: usize) -> Options {
-    Options { flush_writes: 128 << 10, flush_bytes: 32 << 20, cache_bytes: cache }
+    Options { flush_writes: 128 << 10, flush_bytes: 32 << 20, cache_bytes: cache, ..Options::default() }
 }
 
 pub struct EngineAlone {
@@ -107,18 +103,16 @@ impl EngineAlone {
         let version = Version { counter: self.counter, writer: WriterId(1) };
         self.engine.put(SHARD, &key(id), version, Some(Arc::from(body))).expect("a put");
     }
-}
 
-impl Contender for EngineAlone {
-    const NAME: &'static str = "miroir engine";
-
-    fn open(path: &Path, cache: usize) -> EngineAlone {
+    pub fn open(path: &Path, cache: usize) -> EngineAlone {
         let disk = FileDisk::open(path).expect("a directory");
         let engine = Engine::open(Arc::new(disk), options(cache), 1).expect("it opens");
         let counter = engine.shard(SHARD).map_or(0, |state| state.max_counter);
         EngineAlone { engine, counter }
     }
+}
 
+impl Contender for EngineAlone {
     fn put(&mut self, id: &str, body: &[u8]) {
         self.stage(id, body);
         self.engine.commit().expect("a commit");
@@ -157,13 +151,13 @@ impl Contender for EngineAlone {
 
 pub struct Whole(Store);
 
-impl Contender for Whole {
-    const NAME: &'static str = "miroir store";
-
-    fn open(path: &Path, cache: usize) -> Whole {
+impl Whole {
+    pub fn open(path: &Path, cache: usize) -> Whole {
         Whole(miroir_store::store::Options::default().cache_bytes(cache).open(path).expect("it opens"))
     }
+}
 
+impl Contender for Whole {
     fn put(&mut self, id: &str, body: &[u8]) {
         self.0.put("c", id, body).expect("a put");
     }
@@ -198,15 +192,15 @@ pub struct Fjall {
     rows: fjall::Keyspace,
 }
 
-impl Contender for Fjall {
-    const NAME: &'static str = "fjall";
-
-    fn open(path: &Path, cache: usize) -> Fjall {
+impl Fjall {
+    pub fn open(path: &Path, cache: usize) -> Fjall {
         let database = fjall::Database::builder(path.join("fjall")).cache_size(cache as u64).open().expect("it opens");
         let rows = database.keyspace("rows", fjall::KeyspaceCreateOptions::default).expect("a keyspace");
         Fjall { database, rows }
     }
+}
 
+impl Contender for Fjall {
     fn put(&mut self, id: &str, body: &[u8]) {
         self.rows.insert(id, body).expect("an insert");
         self.database.persist(PersistMode::SyncData).expect("a sync");

@@ -1,0 +1,83 @@
+//! `cargo xtask bench`: measurements of this machine, which should have nothing else to do.
+//!
+//! What is compared with others stands in workspaces of its own (`sim/bench`, `store/bench`), so that no other build
+//! fetches or builds the others. Each judges itself and ends with exit code 100 where a target is missed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use miroir_sim::seed::Seed;
+
+use crate::cli::{Bench, Overrides};
+use crate::exit::{ExitCode, Failure};
+use crate::print::out;
+use crate::record::Recorded;
+use crate::worker::{Build, Job, Worker};
+use crate::workspace::Workspace;
+
+/// Measures what was asked for, or everything.
+pub fn run(workspace: &Workspace, benches: &[Bench]) -> Result<ExitCode, Failure> {
+    let all = [Bench::Sim, Bench::Engine, Bench::Seed];
+    let benches = if benches.is_empty() { &all[..] } else { benches };
+    let mut exit = ExitCode::AsExpected;
+    for bench in benches {
+        let ended = match bench {
+            Bench::Sim => program(workspace, "sim/bench")?,
+            Bench::Engine => program(workspace, "store/bench")?,
+            Bench::Seed => seed(workspace)?,
+        };
+        if ended != ExitCode::AsExpected {
+            exit = ended;
+        }
+    }
+    Ok(exit)
+}
+
+/// Builds and runs the program of another workspace, in its own target folder.
+fn program(workspace: &Workspace, folder: &str) -> Result<ExitCode, Failure> {
+    let manifest = Path::new(folder).join("Cargo.toml");
+    let target = workspace.root().join(folder).join("target");
+    let mut cargo = workspace.cargo("run");
+    cargo.args(["--release", "--locked", "--manifest-path"]).arg(manifest);
+    cargo.arg("--target-dir").arg(&target).env("MIROIR_BENCH_DIR", workspace.kept().join("bench"));
+    let status = cargo.status().map_err(|error| Failure::io("start", "cargo", &error))?;
+    match status.code() {
+        Some(0) => Ok(ExitCode::AsExpected),
+        Some(100) => Ok(ExitCode::Finding),
+        Some(101) => Err(Failure::already_said(ExitCode::BuildFailed)),
+        _ => Err(Failure::internal(format!("{folder}: {status}"))),
+    }
+}
+
+/// The run that all others are measured by: three replicas, eight clients, about 2,000 operations, one migration.
+const STANDARD: &str = "cutover/with_anti_entropy";
+const STANDARD_SEEDS: u64 = 100;
+const STANDARD_LIMIT_MS: u128 = 72;
+
+/// How long a standard seed takes, one process after the other.
+fn seed(workspace: &Workspace) -> Result<ExitCode, Failure> {
+    let worker = Worker::build(workspace, Build::Sim)?;
+    let overrides = Overrides { set: vec!["replication=3".to_owned()], ..Overrides::default() };
+    let mut walls: Vec<Duration> = Vec::new();
+    for number in 0..STANDARD_SEEDS {
+        let job = Job::bare(STANDARD, Seed(number), &overrides);
+        let output = worker.record(&job, None)?;
+        walls.push(output.wall);
+        let recorded = Recorded::of(STANDARD, Seed(number), &output)?;
+        if recorded.record.verdict.exit_code() != ExitCode::AsExpected {
+            return Err(Failure::internal(format!("{STANDARD} seed {number}: {}", recorded.said())));
+        }
+    }
+    walls.sort();
+    let ms = |wall: Duration| format!("{:.1} ms", wall.as_secs_f64() * 1e3);
+    let median = walls[walls.len() / 2];
+    out(format!(
+        "{STANDARD} {}, seeds 0..{STANDARD_SEEDS}, one process each, its start included: median {}, from {} to {}; \
+         wanted: a median of at most {STANDARD_LIMIT_MS} ms",
+        overrides.to_arguments().join(" "),
+        ms(median),
+        ms(walls[0]),
+        ms(walls[walls.len() - 1])
+    ));
+    Ok(if median.as_millis() <= STANDARD_LIMIT_MS { ExitCode::AsExpected } else { ExitCode::Finding })
+}
