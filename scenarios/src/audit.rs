@@ -529,6 +529,8 @@ impl Audit {
                 }
             }
             Event::Warned { text } => books.warnings.push((at, text)),
+            // Addresses mean nothing here, and refusals are told to whoever asked.
+            Event::Members { .. } | Event::Refused { .. } => {}
         }
     }
 }

@@ -316,7 +316,11 @@ impl Cluster {
 
     async fn accepted(&self, command: Command) -> Result<(), Refusal> {
         match self.command(command).await {
-            Reply::Done | Reply::Planned { .. } | Reply::Status { .. } => Ok(()),
+            Reply::Done
+            | Reply::Planned { .. }
+            | Reply::Status { .. }
+            | Reply::Inspected(_)
+            | Reply::Comparing { .. } => Ok(()),
             Reply::Refused { code, text } => {
                 self.audit.refused(&code, &text);
                 Err(Refusal { code, text })

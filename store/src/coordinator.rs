@@ -12,6 +12,7 @@ mod cleanup;
 mod collection;
 mod commands;
 pub mod gate;
+pub mod inspection;
 mod jobs;
 mod readmission;
 mod rebuild;
@@ -25,7 +26,7 @@ use crate::env::{Env, Event, Nanos, Peer, millis};
 use crate::id::{DiskId, Epoch, MigrationId, NodeId, ShardId};
 use crate::migration::{self, Decision, MigrationRecord, Progress, Reason, Stage, View};
 use crate::reconcile;
-use crate::wire::{CopyState, Message, RequestId, decode, encode};
+use crate::wire::{CopyState, Message, Reply, RequestId, decode, encode};
 
 use cleanup::Cleanup;
 use collection::Collection;
@@ -114,6 +115,7 @@ pub struct Coordinator {
     pinged_at: BTreeMap<NodeId, Nanos>,
     /// The last ping that each node has answered.
     heard_at: BTreeMap<NodeId, u64>,
+    answered_at: BTreeMap<NodeId, Nanos>,
     progress: BTreeMap<MigrationId, Progress>,
     jobs: BTreeMap<u64, Job>,
     next_job: u64,
@@ -121,6 +123,8 @@ pub struct Coordinator {
     page_job: u64,
     next_page: u64,
     anti_entropy_at: BTreeMap<ShardId, Nanos>,
+    /// When the last pass over a shard ended, and how many documents it shipped.
+    passes: BTreeMap<ShardId, (Nanos, u64)>,
     cleanups: BTreeMap<ShardId, Cleanup>,
     collections: BTreeMap<ShardId, Collection>,
     collect_at: BTreeMap<ShardId, Nanos>,
@@ -128,6 +132,8 @@ pub struct Coordinator {
     rebuilding: BTreeMap<NodeId, Vec<ShardConfig>>,
     asked_configs_at: Option<Nanos>,
     warned: BTreeSet<String>,
+    /// A command is only being tried: commits change nothing.
+    rehearsing: bool,
     sends: Vec<(Peer, Message)>,
 }
 
@@ -184,16 +190,19 @@ impl Coordinator {
             told_at: BTreeMap::new(),
             pinged_at: BTreeMap::new(),
             heard_at: BTreeMap::new(),
+            answered_at: BTreeMap::new(),
             progress: BTreeMap::new(),
             jobs: BTreeMap::new(),
             next_page: 0,
             anti_entropy_at: BTreeMap::new(),
+            passes: BTreeMap::new(),
             cleanups: BTreeMap::new(),
             collections: BTreeMap::new(),
             collect_at: BTreeMap::new(),
             rebuilding: BTreeMap::new(),
             asked_configs_at: None,
             warned: BTreeSet::new(),
+            rehearsing: false,
             sends: Vec::new(),
         };
         for (record, revision) in coordinator.records.read()? {
@@ -205,7 +214,7 @@ impl Coordinator {
             if mutant!("M39") {
                 coordinator.take_for_installed(&record);
             }
-            coordinator.tell_probe(&record);
+            coordinator.tell_probe(&record, revision);
             coordinator.remember(now, record, revision);
         }
         Ok(coordinator)
@@ -214,7 +223,10 @@ impl Coordinator {
     /// Takes one message in.
     pub fn receive(&mut self, now: Nanos, from: Peer, message: Message) -> Result<(), RecordsError> {
         match message {
-            Message::Pong { request, node, disk, copies } => self.heard(request, node, disk, &copies),
+            Message::Pong { request, node, disk, copies } => {
+                self.answered_at.insert(node, now);
+                self.heard(request, node, disk, &copies);
+            }
             Message::Installed { node, disk, copy } if self.disks.get(&node) == Some(&disk) => {
                 let known = self.installed.entry((copy.shard, node)).or_default();
                 *known = copy.epoch.max(*known);
@@ -248,6 +260,16 @@ impl Coordinator {
             Message::Forgot { request, node, .. } => self.forgot(request, node),
             Message::Command { n, command } => {
                 let reply = self.command(now, command)?;
+                if let Reply::Refused { code, .. } = &reply {
+                    self.env.probe.on(Event::Refused { code: code.clone() });
+                }
+                self.send(from, Message::Reply { n, reply });
+            }
+            Message::Rehearse { n, command } => {
+                self.rehearsing = true;
+                let reply = self.command(now, command);
+                self.rehearsing = false;
+                let reply = reply?;
                 self.send(from, Message::Reply { n, reply });
             }
             // Unserved and stray frames: what was asked is asked again in a while.
@@ -496,11 +518,17 @@ impl Coordinator {
     }
 
     fn warn(&self, text: String) {
+        if self.rehearsing {
+            return;
+        }
         self.env.probe.on(Event::Warned { text });
     }
 
     /// One durable step: all records or none, if neither they nor the guarded ones have changed since they were read.
     fn commit(&mut self, now: Nanos, guarded: &[RecordKey], puts: Vec<Record>) -> Result<(), RecordsError> {
+        if self.rehearsing {
+            return Ok(());
+        }
         let keys = guarded.iter().copied().chain(puts.iter().map(Record::key));
         let guards: Vec<(RecordKey, Revision)> = keys.map(|key| (key, self.revision(key))).collect();
         #[cfg(madsim)]
@@ -514,13 +542,13 @@ impl Coordinator {
             committed => committed?,
         };
         for record in puts {
-            self.tell_probe(&record);
+            self.tell_probe(&record, revision);
             self.remember(now, record, revision);
         }
         Ok(())
     }
 
-    fn tell_probe(&self, record: &Record) {
+    fn tell_probe(&self, record: &Record, revision: Revision) {
         match record {
             Record::Shard(config) => self.env.probe.on(Event::Committed { config: config.clone() }),
             Record::Migration(record) => {
@@ -532,7 +560,7 @@ impl Coordinator {
                     reason: reason.map(|reason| reason.to_string()),
                 });
             }
-            Record::Cluster(_) => {}
+            Record::Cluster(cluster) => self.env.probe.on(Event::Members { revision, nodes: cluster.nodes.clone() }),
         }
     }
 

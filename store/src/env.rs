@@ -6,6 +6,7 @@
 #[cfg(unix)]
 pub mod real;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -134,6 +135,10 @@ pub enum Event {
     Copied { node: NodeId, shard: ShardId, through: Option<Key> },
     /// A delta pass or an anti-entropy pass has finished and is verified; `shipped` documents were lacking somewhere.
     Reconciled { shard: ShardId, purpose: Purpose, shipped: u64 },
+    /// The coordinator committed who belongs to the cluster and where they are reached, or found it in its records.
+    Members { revision: u64, nodes: BTreeMap<NodeId, String> },
+    /// The coordinator refused an operator's command.
+    Refused { code: String },
     /// Something an operator should read. Issued once per cause.
     Warned { text: String },
 }

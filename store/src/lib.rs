@@ -36,3 +36,5 @@ pub mod dump;
 
 #[cfg(all(unix, not(madsim)))]
 pub mod cli;
+#[cfg(not(madsim))]
+pub mod net;

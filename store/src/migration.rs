@@ -156,6 +156,8 @@ pub struct Progress {
     pub joint_since: Nanos,
     pub copies: BTreeMap<NodeId, Copy>,
     pub delta: Option<Report>,
+    /// The stages of this attempt and when they began.
+    pub journey: Vec<(Stage, Nanos)>,
 }
 
 impl Progress {
@@ -163,6 +165,10 @@ impl Progress {
     pub fn enter(&mut self, now: Nanos, stage: Stage) {
         self.stage_since = now;
         self.copies.clear();
+        if stage == Stage::DualWrite {
+            self.journey.clear();
+        }
+        self.journey.push((stage, now));
         if stage == Stage::Drain {
             self.joint_since = now;
             self.delta = None;

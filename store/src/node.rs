@@ -7,6 +7,8 @@
 //!
 //! Not handled here: who is asked (the router), what is compared (reconcile), when shards move (the coordinator).
 
+mod operator;
+
 use std::collections::BTreeMap;
 
 use crate::config::{Form, ShardConfig};
@@ -198,6 +200,7 @@ impl Node {
                 self.answer(from, Message::Staged { request, node: self.id, reply });
                 Ok(())
             }
+            Message::AskNode { n, question } => self.operator(from, n, question),
             // Answers, and what only other roles receive: a stray frame.
             _ => Ok(()),
         }

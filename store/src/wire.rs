@@ -7,6 +7,7 @@ use bincode::config::{self, Configuration, Fixint, Limit, LittleEndian};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Cutover, Replica, ShardConfig};
+use crate::coordinator::inspection::Inspection;
 use crate::engine::Bucket;
 use crate::error::WireError;
 use crate::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId, Value, Version};
@@ -154,6 +155,14 @@ pub enum Command {
         enabled: bool,
     },
     Status,
+    /// Everything there is to see.
+    Inspect,
+    /// Forgets a node that holds nothing and that no migration needs.
+    RemoveNode {
+        node: NodeId,
+    },
+    /// An anti-entropy pass over every shard, now.
+    CompareNow,
 }
 
 /// One migration, as the coordinator's durable record has it.
@@ -185,6 +194,49 @@ pub enum Reply {
         configs: Vec<ShardConfig>,
         migrations: Vec<MigrationStatus>,
     },
+    Inspected(Box<Inspection>),
+    /// Passes over these shards begin.
+    Comparing {
+        shards: Vec<ShardId>,
+    },
+}
+
+/// What an operator asks of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeQuestion {
+    Stats,
+    /// Take the search for rot on by some documents.
+    Scrub {
+        documents: u32,
+    },
+}
+
+/// What a node answers an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeReply {
+    Stats {
+        node: NodeId,
+        disk: DiskId,
+        log_bytes: u64,
+        /// Documents that are in the log and not yet in the pages.
+        unflushed: u64,
+        copies: Vec<CopyStats>,
+    },
+    /// As [`Scrubbed`](crate::engine::Scrubbed).
+    Scrubbed { node: NodeId, documents: u64, damaged: Vec<ShardId>, replaced: bool, finished: bool },
+}
+
+/// One copy on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyStats {
+    pub shard: ShardId,
+    pub epoch: Epoch,
+    /// Whether the installed configuration names the node in `old` or `new`.
+    pub member: bool,
+    /// Tombstones included.
+    pub documents: u64,
+    pub max_counter: u64,
+    pub damaged: bool,
 }
 
 /// What an import in broadcast mode asks of a node's staging area.
@@ -428,6 +480,21 @@ pub enum Message {
         request: RequestId,
         node: NodeId,
         reply: StagingReply,
+    },
+
+    // Operators.
+    /// Would the coordinator carry out this command? It answers as if it had, and changes nothing.
+    Rehearse {
+        n: u64,
+        command: Command,
+    },
+    AskNode {
+        n: u64,
+        question: NodeQuestion,
+    },
+    NodeReply {
+        n: u64,
+        reply: NodeReply,
     },
 }
 

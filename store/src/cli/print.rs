@@ -1,8 +1,12 @@
 //! Everything that is printed: results on stdout, the rest on stderr, colour where a terminal has it.
 
+use comfy_table::{Table, presets};
+
 use serde::Serialize;
 
 use crate::cli::exit::{ExitCode, Failure};
+use crate::env::Nanos;
+use crate::id::Version;
 
 /// One result.
 pub fn out(text: impl std::fmt::Display) {
@@ -17,15 +21,46 @@ pub fn note(text: impl std::fmt::Display) {
     let _gone = writeln!(anstream::stderr(), "{text}");
 }
 
-/// One result as one line of JSON.
+/// One result as one line of JSON, the version of the schema first.
 pub fn json(value: &impl Serialize) {
-    out(serde_json::to_string(value).expect("results are JSON"));
+    #[derive(Serialize)]
+    struct Versioned {
+        v: u32,
+        #[serde(flatten)]
+        value: serde_json::Value,
+    }
+    let mut value = serde_json::to_value(value).expect("results are JSON");
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("v");
+    }
+    out(serde_json::to_string(&Versioned { v: 1, value }).expect("results are JSON"));
+}
+
+/// Rows under their headings.
+pub fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(headings.to_vec());
+    rows.into_iter().for_each(|row| {
+        table.add_row(row);
+    });
+    let lines: Vec<String> = table.lines().map(|line| line.trim().to_owned()).collect();
+    out(lines.join("\n"));
+}
+
+/// A duration as a person reads it.
+pub fn seconds(nanos: Nanos) -> String {
+    format!("{:.1} s", nanos as f64 / 1e9)
+}
+
+/// A version as JSON.
+pub fn version(version: Version) -> serde_json::Value {
+    serde_json::json!({ "counter": version.counter, "writer": format!("{:032x}", version.writer.0) })
 }
 
 /// Why there is no result.
 pub fn failure(failure: &Failure, as_json: bool) -> ExitCode {
     if as_json {
-        json(&serde_json::json!({ "v": 1, "error": failure.code, "text": failure.line }));
+        json(&serde_json::json!({ "error": failure.code, "text": failure.line }));
     } else {
         note(format!("error: {failure}"));
     }

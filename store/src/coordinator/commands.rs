@@ -33,6 +33,9 @@ impl Coordinator {
             Command::Rebalance { first, nodes, cutover } => self.rebalance(now, first, &nodes, cutover),
             Command::AddNode { node, address } => self.add_node(now, node, address),
             Command::SetAntiEntropy { enabled } => self.set_anti_entropy(now, enabled),
+            Command::Inspect => Ok(self.inspect(now)),
+            Command::RemoveNode { node } => self.remove_node(now, node),
+            Command::CompareNow => Ok(self.compare(now)),
             Command::Status => unreachable!("answered above"),
         }
     }
@@ -142,6 +145,43 @@ impl Coordinator {
             self.commit(now, &[], vec![Record::Cluster(cluster)])?;
         }
         Ok(Reply::Done)
+    }
+
+    /// Only a node that holds nothing, and that nothing is planned for, may go.
+    fn remove_node(&mut self, now: Nanos, node: NodeId) -> Result<Reply, RecordsError> {
+        let mut cluster = self.cluster.as_ref().expect("checked by the caller").value.clone();
+        if cluster.nodes.remove(&node).is_none() {
+            return Ok(Reply::Done);
+        }
+        let named = self.configs.values().map(|config| &config.value).find(|config| config.replica(node).is_some());
+        if let Some(config) = named {
+            let text = format!("{node} holds {} ({config}); move its shards to other nodes first", config.shard);
+            return Ok(refuse("HoldsShards", text));
+        }
+        let max = self.options.migration.max_attempts;
+        let wanted = self.migrations.values().map(|record| &record.value).find(|record| {
+            let waits = record.stage == Stage::Planned || record.is_unfinished(max);
+            waits && record.target.contains(&node)
+        });
+        if let Some(record) = wanted {
+            let text =
+                format!("migration {} of {} is to bring a copy to {node}; abort it first", record.id, record.shard);
+            return Ok(refuse("Busy", text));
+        }
+        let guards: Vec<RecordKey> = self.configs.keys().map(|shard| RecordKey::Shard(*shard)).collect();
+        self.commit(now, &guards, vec![Record::Cluster(cluster)])?;
+        Ok(Reply::Done)
+    }
+
+    fn compare(&mut self, now: Nanos) -> Reply {
+        let settings = &self.cluster.as_ref().expect("checked by the caller").value.anti_entropy;
+        if !settings.enabled || !settings.repair {
+            return refuse(
+                "AntiEntropyOff",
+                "anti-entropy is off; switch it on to have replicas compared and repaired",
+            );
+        }
+        Reply::Comparing { shards: self.compare_now(now) }
     }
 
     fn refuse_target(&self, cluster: &ClusterRecord, shard: ShardId, target: &[NodeId]) -> Option<Reply> {

@@ -138,6 +138,7 @@ impl Coordinator {
                     while self.advance(now, id)? {}
                 }
                 Owner::AntiEntropy(shard) => {
+                    self.passes.insert(shard, (now, report.shipped));
                     self.env.probe.on(Event::Reconciled {
                         shard,
                         purpose: Purpose::AntiEntropy,

@@ -1,4 +1,4 @@
-//! The real world: files in a directory, and the machine's entropy. The only place that names `std::fs`.
+//! The real world: files in a directory, the machine's clock and its entropy.
 //!
 //! What [`FileDisk`] promises beyond what the operating system does: a file's name is durable after its first sync
 //! (the directory is synced with it), a removal is durable when it returns, and one process has the directory to
@@ -13,8 +13,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use crate::env::{Dice, Disk, File};
+use crate::env::{Clock, Dice, Disk, File, Nanos};
 
 /// The file whose lock says that the directory is in use. It stays behind, empty; only the lock means anything.
 const LOCK: &str = "lock";
@@ -125,6 +126,22 @@ impl File for RealFile {
             self.unnamed.store(false, Ordering::Relaxed);
         }
         Ok(())
+    }
+}
+
+/// Counts from the moment it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct MonotonicClock(Instant);
+
+impl Default for MonotonicClock {
+    fn default() -> MonotonicClock {
+        MonotonicClock(Instant::now())
+    }
+}
+
+impl Clock for MonotonicClock {
+    fn now(&self) -> Nanos {
+        self.0.elapsed().as_nanos() as Nanos
     }
 }
 

@@ -17,15 +17,21 @@ pub struct Copy {
     under_way: Vec<RequestId>,
     asked_at: Option<Nanos>,
     turn: usize,
+    pages: u64,
 }
 
 impl Copy {
     pub fn new(to: Replica) -> Copy {
-        Copy { to, after: None, done: false, under_way: Vec::new(), asked_at: None, turn: 0 }
+        Copy { to, after: None, done: false, under_way: Vec::new(), asked_at: None, turn: 0, pages: 0 }
     }
 
     pub fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// Pages that the joining node has made durable.
+    pub fn pages(&self) -> u64 {
+        self.pages
     }
 
     /// Whether a page was asked for and has not been confirmed.
@@ -83,6 +89,7 @@ impl Copy {
             return;
         }
         self.under_way.clear();
+        self.pages += 1;
         self.after = end.last.clone();
         self.done = !end.more;
     }

@@ -57,7 +57,7 @@ impl Ids {
     }
 
     /// These, in front of and without `until`, and from `from` on.
-    pub(super) fn in_collection(&self, collection: &str, cursor: Option<&Cursor>) -> Result<NameRange, StoreError> {
+    pub(crate) fn in_collection(&self, collection: &str, cursor: Option<&Cursor>) -> Result<NameRange, StoreError> {
         Key::new(collection, "id")?;
         let name = |id: &str| format!("{collection}\0{id}");
         let mut from = name(&self.prefix);

@@ -9,13 +9,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use miroir_store::config::{Cutover, ShardConfig};
+use miroir_store::coordinator::gate::AntiEntropy;
+use miroir_store::coordinator::inspection::{CopyInspection, Inspection, MigrationInspection, NodeInspection, Pass};
 use miroir_store::engine::{Bucket, Engine, Options, Stored};
 use miroir_store::error::{EngineError, WireError};
 use miroir_store::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId};
-use miroir_store::migration::Stage;
+use miroir_store::migration::{MigrationRecord, Reason, Stage};
 use miroir_store::wire::{
-    Answer, Command, CopyState, Message, MigrationStatus, NameRange, Op, PageEnd, Purpose, Reply, RequestId, Selection,
-    Shipped, StagingAction, StagingReply, Token, decode, encode,
+    Answer, Command, CopyState, CopyStats, Message, MigrationStatus, NameRange, NodeQuestion, NodeReply, Op, PageEnd,
+    Purpose, Reply, RequestId, Selection, Shipped, StagingAction, StagingReply, Token, decode, encode,
 };
 
 use crate::disk::TestDisk;
@@ -196,6 +198,10 @@ pub fn messages() -> Vec<Message> {
     let target = vec![NodeId(1), NodeId(2)];
     let purpose = Purpose::Delta;
     let copy = CopyState { shard, epoch, damaged: true };
+    let inspection = inspection(&config, id);
+    let copies = vec![CopyStats { shard, epoch, member: true, documents: 4, max_counter: 5, damaged: false }];
+    let stats = NodeReply::Stats { node, disk: DiskId(11), log_bytes: 6, unflushed: 7, copies };
+    let scrubbed = NodeReply::Scrubbed { node, documents: 4, damaged: vec![shard], replaced: false, finished: true };
     vec![
         Message::Batch { shard, epoch, ops },
         Message::Batch { shard, epoch, ops: writes },
@@ -283,7 +289,55 @@ pub fn messages() -> Vec<Message> {
         Message::Staged { request, node, reply: StagingReply::Manifest(Some(vec![3])) },
         Message::Staged { request, node, reply: StagingReply::Bytes(vec![1, 2]) },
         Message::Staged { request, node, reply: StagingReply::Refused("full".to_owned()) },
+        Message::Rehearse { n: 1, command: Command::RemoveNode { node } },
+        Message::Command { n: 1, command: Command::Inspect },
+        Message::Command { n: 1, command: Command::CompareNow },
+        Message::Reply { n: 1, reply: Reply::Comparing { shards: vec![shard] } },
+        Message::Reply { n: 1, reply: Reply::Inspected(Box::new(inspection)) },
+        Message::AskNode { n: 1, question: NodeQuestion::Stats },
+        Message::AskNode { n: 1, question: NodeQuestion::Scrub { documents: 9 } },
+        Message::NodeReply { n: 1, reply: stats },
+        Message::NodeReply { n: 1, reply: scrubbed },
     ]
+}
+
+/// A cluster as an operator sees it.
+fn inspection(config: &ShardConfig, id: MigrationId) -> Inspection {
+    let (shard, node, epoch) = (config.shard, NodeId(2), config.epoch);
+    let record = MigrationRecord {
+        id,
+        shard,
+        target: vec![node],
+        from: vec![NodeId(1)],
+        cutover: Cutover::Delta,
+        stage: Stage::Drain,
+        attempt: 2,
+        paused: true,
+        reason: Some(Reason::DrainTimeout),
+    };
+    Inspection {
+        cluster_id: 3,
+        shard_count: 4,
+        replication: 1,
+        anti_entropy: AntiEntropy { enabled: true, repair: true, period: 5 },
+        nodes: vec![NodeInspection {
+            node,
+            address: "there".to_owned(),
+            disk: Some(DiskId(11)),
+            silent_for: Some(6),
+            damaged: vec![shard],
+        }],
+        configs: vec![config.clone()],
+        migrations: vec![MigrationInspection {
+            record,
+            in_stage_for: 7,
+            journey: vec![(Stage::DualWrite, 8), (Stage::Drain, 7)],
+            installed: vec![(node, epoch)],
+            copies: vec![CopyInspection { node, pages: 9, done: true }],
+            delta_documents: Some(10),
+        }],
+        passes: vec![Pass { shard, ended_ago: 11, shipped: 12, running: false }],
+    }
 }
 
 #[test]

@@ -1,0 +1,137 @@
+//! Documents: put, get, delete, scan.
+
+use std::io::Read as _;
+
+use serde_json::json;
+
+use crate::cli::arguments::Global;
+use crate::cli::exit::{ExitCode, Failure};
+use crate::cli::print::{self, note, out};
+use crate::cli::session::Session;
+use crate::id::{Key, MAX_VALUE_BYTES, ShardId, Value};
+use crate::router::scan::{ScanRequest, join};
+use crate::router::{Outcome, Request};
+use crate::store::Ids;
+
+/// Documents of one page of a scan.
+const PAGE_DOCUMENTS: u32 = 256;
+
+pub(super) async fn put(session: &mut Session, global: &Global, key: &Key, body: &str) -> Result<ExitCode, Failure> {
+    let mut bytes = body.as_bytes().to_vec();
+    if body == "-" {
+        bytes.clear();
+        // One byte more than allowed is enough to know.
+        let input = std::io::stdin().take(MAX_VALUE_BYTES as u64 + 1);
+        std::io::BufReader::new(input).read_to_end(&mut bytes).map_err(|error| Failure::io("read", "stdin", &error))?;
+    }
+    if bytes.len() > MAX_VALUE_BYTES {
+        return Err(Failure::refused("TooLong", format!("the body of {key} is longer than {MAX_VALUE_BYTES} bytes")));
+    }
+    write(session, global, key, Request::Put { key: key.clone(), value: bytes.into() }).await
+}
+
+pub(super) async fn delete(session: &mut Session, global: &Global, key: &Key) -> Result<ExitCode, Failure> {
+    write(session, global, key, Request::Delete { key: key.clone() }).await
+}
+
+async fn write(session: &mut Session, global: &Global, key: &Key, request: Request) -> Result<ExitCode, Failure> {
+    if global.dry_run {
+        let inspection = session.inspect().await?;
+        let shard = key.shard(inspection.shard_count);
+        let config = inspection.configs.iter().find(|config| config.shard == shard);
+        let config = config.map_or_else(|| "nobody knows where".to_owned(), ToString::to_string);
+        match global.json {
+            true => print::json(&json!({ "dry_run": true, "shard": shard.0, "config": config })),
+            false => out(format!("would be written to {shard}: {config}")),
+        }
+        return Ok(ExitCode::AsExpected);
+    }
+    match session.client()?.call(request).await {
+        Outcome::Ok { version, .. } => {
+            match global.json {
+                true => print::json(&json!({ "outcome": "ok", "version": print::version(version) })),
+                false => out(format!("ok {version}")),
+            }
+            Ok(ExitCode::AsExpected)
+        }
+        outcome => Err(failed(session, key, &outcome)),
+    }
+}
+
+/// An operation that did not end well.
+fn failed(session: &Session, key: &Key, outcome: &Outcome) -> Failure {
+    let waited = session.settings.request_timeout_ms;
+    match outcome {
+        Outcome::Unknown { .. } => Failure {
+            exit: ExitCode::Finding,
+            code: "Unknown".to_owned(),
+            line: format!("{key} may or may not have been written: no quorum confirmed it within {waited} ms; read it"),
+        },
+        _ => Failure::nothing("Rejected", format!("{key}: no quorum answered within {waited} ms; nothing was written")),
+    }
+}
+
+pub(super) async fn get(session: &mut Session, global: &Global, key: &Key) -> Result<ExitCode, Failure> {
+    match session.client()?.call(Request::Get { key: key.clone() }).await {
+        Outcome::Ok { version, value: Some(value) } => {
+            match global.json {
+                true => print::json(&json!({ "version": print::version(version), "body": body(&value) })),
+                false => out(String::from_utf8_lossy(&value)),
+            }
+            Ok(ExitCode::AsExpected)
+        }
+        Outcome::Ok { value: None, .. } => Err(Failure::nothing("Absent", format!("{key} is not there"))),
+        _ => {
+            let waited = session.settings.request_timeout_ms;
+            Err(Failure::nothing("Rejected", format!("{key}: no quorum answered within {waited} ms")))
+        }
+    }
+}
+
+/// A body as JSON: itself if it is JSON, else a text.
+fn body(value: &Value) -> serde_json::Value {
+    serde_json::from_slice(value).unwrap_or_else(|_| String::from_utf8_lossy(value).into())
+}
+
+pub(super) async fn scan(
+    session: &mut Session,
+    global: &Global,
+    collection: &str,
+    prefix: &str,
+    limit: u64,
+) -> Result<ExitCode, Failure> {
+    let mut range =
+        Ids::prefix(prefix).in_collection(collection, None).map_err(|error| Failure::usage(error.to_string()))?;
+    let shards = session.inspect().await?.shard_count;
+    let mut client = session.client()?;
+    let mut shown = 0;
+    while shown < limit {
+        let documents = PAGE_DOCUMENTS.min((limit - shown).min(u64::from(u32::MAX)) as u32);
+        let mut pages = Vec::new();
+        for shard in (0..shards).map(ShardId) {
+            let page = client.scan(ScanRequest { shard, range: range.clone(), documents }).await;
+            pages.push(page.ok_or_else(|| {
+                Failure::nothing("Rejected", format!("no quorum of {shard} answered; {shown} documents were shown"))
+            })?);
+        }
+        let page = join(pages, documents as usize);
+        shown += page.documents.len() as u64;
+        for (key, version, value) in &page.documents {
+            match global.json {
+                true => {
+                    print::json(&json!({ "id": key.id(), "version": print::version(*version), "body": body(value) }))
+                }
+                false => out(format!("{}\t{}", key.id(), String::from_utf8_lossy(value))),
+            }
+        }
+        match page.next {
+            Some(next) => range.from = next,
+            None => break,
+        }
+    }
+    if shown == 0 {
+        note(format!("{collection} has no such documents"));
+        return Ok(ExitCode::NothingRan);
+    }
+    Ok(ExitCode::AsExpected)
+}

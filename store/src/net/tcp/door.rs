@@ -1,0 +1,116 @@
+//! Where others come in.
+
+#![expect(clippy::disallowed_types, reason = "this is the network that the rules point to")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+
+use super::handshake::{self, HandshakeError};
+use super::link::{Side, talk};
+use super::{NetError, Shared, lock};
+use crate::env::Peer;
+
+/// Between two attempts to accept, after one failed: for want of file descriptors, for instance.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens, and returns where.
+pub(super) async fn open(shared: &Arc<Shared>, address: SocketAddr) -> Result<SocketAddr, NetError> {
+    let failed = |error| NetError::Listen { address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let serving = serve(shared.clone(), listener);
+    let mut closing = shared.closing.subscribe();
+    shared.runtime.spawn(async move {
+        tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => {}
+            () = serving => {}
+        }
+    });
+    Ok(bound)
+}
+
+async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+    let connections = Arc::new(Semaphore::new(shared.limits.connections));
+    let handshakes = Arc::new(Semaphore::new(shared.limits.handshakes));
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let permits = (connections.clone().try_acquire_owned(), handshakes.clone().try_acquire_owned());
+        let (Ok(connection), Ok(handshake)) = permits else {
+            shared.stats.refused_limit(1);
+            if shared.may_complain() {
+                tracing::warn!(%address, "turned away: too many connections");
+            }
+            continue;
+        };
+        let mut closing = shared.closing.subscribe();
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                _ = closing.wait_for(|closing| *closing) => {}
+                () = let_in(&shared, stream, address, handshake) => {}
+            }
+            drop(connection);
+        });
+    }
+}
+
+async fn let_in(shared: &Arc<Shared>, stream: TcpStream, address: SocketAddr, handshake: OwnedSemaphorePermit) {
+    let nodelay = stream.set_nodelay(true);
+    let (reader, writer) = stream.into_split();
+    let shaken = timeout(shared.limits.handshake, handshake::answer(reader, writer, shared.identity())).await;
+    drop(handshake);
+    let shaken = shaken.unwrap_or(Err(HandshakeError::Slow));
+    let connection = match nodelay.map_err(HandshakeError::Io).and(shaken) {
+        Ok(connection) => connection,
+        Err(error) => {
+            shared.stats.refused(&error);
+            if shared.may_complain() {
+                tracing::warn!(%address, %error, "turned away");
+            }
+            return;
+        }
+    };
+    shared.stats.accepted(1);
+    let outbox = shared.outbox();
+    match connection.peer {
+        Peer::Client(_) => {
+            let number = 1 + shared.last_guest.fetch_add(1, Ordering::Relaxed);
+            lock(&shared.guests).insert(number, outbox.clone());
+            let _leaves = Leaves { shared, number };
+            let end = talk(shared, connection, Peer::Client(number), &outbox, Side::Door).await;
+            tracing::debug!(client = number, %address, %end, "a client has gone");
+        }
+        // Answers to a peer with a name go out on this process's own connection to it.
+        peer => {
+            let end = talk(shared, connection, peer, &outbox, Side::Door).await;
+            tracing::debug!(%peer, %address, %end, "a peer's connection ended");
+        }
+    }
+}
+
+/// Forgets a client when its connection ends, however it ends.
+struct Leaves<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.guests).remove(&self.number);
+    }
+}

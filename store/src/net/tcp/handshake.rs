@@ -1,0 +1,270 @@
+//! How a connection begins.
+//!
+//! ```text
+//! dialler   "miroir" | transport version u8 | 0 plain, 1 sealed | length u16 | hello
+//! door      the same eight bytes                                | length u16 | answer
+//! ```
+//!
+//! Plain, hello and answer are encoded records. Under a key they are the two messages of the Noise pattern
+//! `NNpsk0` with the first eight bytes as prologue: the hello opens only under the key, so whoever lacks it is told
+//! nothing at all, not even that somebody is there. A hello that was recorded and is played again gets an answer that
+//! only its first sender could have used; the door therefore trusts nobody before the first sealed frame, which
+//! answers the answer. Keys are fresh in each connection, and a key that leaks later opens no recorded connection.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use snow::{Builder, HandshakeState};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use super::seal::{FrameReader, FrameWriter, Kind, Seal};
+use crate::env::Peer;
+use crate::net::key::SharedKey;
+use crate::wire::{WIRE_VERSION, decode_record, encode_record};
+
+const MAGIC: [u8; 6] = *b"miroir";
+/// What this file describes.
+const TRANSPORT_VERSION: u8 = 1;
+const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_SHA256";
+/// More than any hello or answer has.
+const MOST_BYTES: usize = 2_048;
+
+/// Why a connection did not come about.
+#[derive(Debug, Error)]
+pub enum HandshakeError {
+    #[error("something that is no process of Miroir is at the other end: it began with `{bytes}`")]
+    Stranger { bytes: String },
+    #[error(
+        "the other end speaks version {found} of the transport, this one {TRANSPORT_VERSION}; upgrade the older one"
+    )]
+    Version { found: u8 },
+    #[error("the other end speaks wire versions {from} to {to}, this one {WIRE_VERSION}; upgrade one step at a time")]
+    Wire { from: u8, to: u8 },
+    #[error("the other end uses no shared key, this one does; give it the cluster's key_file")]
+    NoKey,
+    #[error("the other end uses a shared key, this one has none; give it the cluster's key_file")]
+    UnknownKey,
+    #[error("the other end uses another shared key")]
+    WrongKey,
+    #[error("the other end belongs to the cluster `{theirs}`, this one to `{ours}`")]
+    Cluster { theirs: String, ours: String },
+    #[error("{found} is at the other end, not {wanted}; correct the address")]
+    Name { found: Peer, wanted: Peer },
+    #[error("refused: {why}")]
+    Refused { why: String },
+    #[error("the handshake was not finished in time")]
+    Slow,
+    #[error("the other end closed the connection in the handshake, as it does when keys or versions differ")]
+    Closed,
+    #[error("{0}")]
+    Io(io::Error),
+    #[error("the address is another machine's, and there is no shared key; set key_file")]
+    OtherMachine,
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> HandshakeError {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                HandshakeError::Closed
+            }
+            _ => HandshakeError::Io(error),
+        }
+    }
+}
+
+/// Who is at this end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Identity<'a> {
+    pub(super) me: Peer,
+    pub(super) cluster: &'a str,
+    pub(super) key: Option<&'a SharedKey>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Hello {
+    me: Peer,
+    /// Whom the dialler means to reach; a client may not know.
+    you: Option<Peer>,
+    cluster: String,
+    /// The least and the greatest wire version that it speaks.
+    wire: (u8, u8),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Welcome { me: Peer },
+    Refused { why: String },
+}
+
+/// A connection after its handshake.
+pub(super) struct Connection<R, W> {
+    pub(super) peer: Peer,
+    pub(super) reader: FrameReader<R>,
+    pub(super) writer: FrameWriter<W>,
+}
+
+fn preamble(key: Option<&SharedKey>) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes[..6].copy_from_slice(&MAGIC);
+    bytes[6] = TRANSPORT_VERSION;
+    bytes[7] = u8::from(key.is_some());
+    bytes
+}
+
+fn check_preamble(found: [u8; 8], key: Option<&SharedKey>) -> Result<(), HandshakeError> {
+    if found[..6] != MAGIC {
+        return Err(HandshakeError::Stranger { bytes: found.escape_ascii().to_string() });
+    }
+    if found[6] != TRANSPORT_VERSION {
+        return Err(HandshakeError::Version { found: found[6] });
+    }
+    match (found[7], key) {
+        (0, None) | (1, Some(_)) => Ok(()),
+        (0, Some(_)) => Err(HandshakeError::NoKey),
+        _ => Err(HandshakeError::UnknownKey),
+    }
+}
+
+fn noise<'a>(key: &'a SharedKey, prologue: &'a [u8]) -> Builder<'a> {
+    let pattern = PATTERN.parse().expect("the pattern is one that the library has");
+    let builder = Builder::new(pattern).psk(0, &key.0).expect("one key, in a place that the pattern has");
+    builder.prologue(prologue).expect("one prologue")
+}
+
+/// The dialler's side. `you`: whom the caller means to reach.
+pub(super) async fn dial<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    mut reader: R,
+    mut writer: W,
+    identity: Identity<'_>,
+    you: Option<Peer>,
+) -> Result<Connection<R, W>, HandshakeError> {
+    let begin = preamble(identity.key);
+    let mut state = identity.key.map(|key| noise(key, &begin).build_initiator().expect("complete"));
+    let hello =
+        Hello { me: identity.me, you, cluster: identity.cluster.to_owned(), wire: (WIRE_VERSION, WIRE_VERSION) };
+    let mut bytes = begin.to_vec();
+    bytes.extend(with_length(&wrap(state.as_mut(), &encode_record(&hello))?));
+    writer.write_all(&bytes).await?;
+    writer.flush().await?;
+
+    let mut found = [0; 8];
+    reader.read_exact(&mut found).await?;
+    check_preamble(found, identity.key)?;
+    let answer = read_with_length(&mut reader).await?;
+    let answer = unwrap(state.as_mut(), &answer)?;
+    let peer = match decode_record(&answer).map_err(|_| stranger(&answer))? {
+        Answer::Welcome { me } => me,
+        Answer::Refused { why } => return Err(HandshakeError::Refused { why }),
+    };
+    if let Some(wanted) = you.filter(|wanted| *wanted != peer) {
+        return Err(HandshakeError::Name { found: peer, wanted });
+    }
+    let mut connection = connection(peer, reader, writer, state);
+    // Proves to the door that this end is alive and has the key.
+    connection.writer.write(Kind::Heartbeat, &[]).await?;
+    connection.writer.flush().await?;
+    Ok(connection)
+}
+
+/// The door's side.
+pub(super) async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    mut reader: R,
+    mut writer: W,
+    identity: Identity<'_>,
+) -> Result<Connection<R, W>, HandshakeError> {
+    let mut found = [0; 8];
+    reader.read_exact(&mut found).await?;
+    check_preamble(found, identity.key)?;
+    let mut state = identity.key.map(|key| noise(key, &found).build_responder().expect("complete"));
+    let hello = read_with_length(&mut reader).await?;
+    let hello = unwrap(state.as_mut(), &hello)?;
+    let hello: Hello = decode_record(&hello).map_err(|_| stranger(&hello))?;
+
+    let refusal = refuse(&hello, identity);
+    let answer = match &refusal {
+        None => Answer::Welcome { me: identity.me },
+        Some(error) => Answer::Refused { why: error.to_string() },
+    };
+    let mut bytes = preamble(identity.key).to_vec();
+    bytes.extend(with_length(&wrap(state.as_mut(), &encode_record(&answer))?));
+    writer.write_all(&bytes).await?;
+    writer.flush().await?;
+    if let Some(error) = refusal {
+        return Err(error);
+    }
+    let mut connection = connection(hello.me, reader, writer, state);
+    match connection.reader.read().await? {
+        (Kind::Heartbeat, _) => Ok(connection),
+        (kind, _) => Err(HandshakeError::Refused { why: format!("a {kind:?} came before the handshake was over") }),
+    }
+}
+
+/// Why the door does not open to the sender of this hello.
+fn refuse(hello: &Hello, identity: Identity<'_>) -> Option<HandshakeError> {
+    let (from, to) = hello.wire;
+    if !(from..=to).contains(&WIRE_VERSION) {
+        return Some(HandshakeError::Wire { from, to });
+    }
+    if hello.cluster != identity.cluster {
+        let theirs: String = hello.cluster.chars().take(64).collect();
+        return Some(HandshakeError::Cluster { theirs, ours: identity.cluster.to_owned() });
+    }
+    if let Some(wanted) = hello.you.filter(|wanted| *wanted != identity.me) {
+        return Some(HandshakeError::Name { found: identity.me, wanted });
+    }
+    if hello.me == identity.me {
+        let why = format!("this is {} already; give each process a number of its own", identity.me);
+        return Some(HandshakeError::Refused { why });
+    }
+    None
+}
+
+fn connection<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    peer: Peer,
+    reader: R,
+    writer: W,
+    state: Option<HandshakeState>,
+) -> Connection<R, W> {
+    let seals = state.map(|state| Seal::pair(state.into_stateless_transport_mode().expect("the handshake is over")));
+    let (inward, outward) = seals.map_or((None, None), |(one, other)| (Some(one), Some(other)));
+    Connection { peer, reader: FrameReader::new(reader, inward), writer: FrameWriter::new(writer, outward) }
+}
+
+fn wrap(state: Option<&mut HandshakeState>, bytes: &[u8]) -> Result<Vec<u8>, HandshakeError> {
+    let Some(state) = state else { return Ok(bytes.to_vec()) };
+    let mut sealed = vec![0; MOST_BYTES];
+    let length = state.write_message(bytes, &mut sealed).map_err(|_| HandshakeError::WrongKey)?;
+    sealed.truncate(length);
+    Ok(sealed)
+}
+
+fn unwrap(state: Option<&mut HandshakeState>, bytes: &[u8]) -> Result<Vec<u8>, HandshakeError> {
+    let Some(state) = state else { return Ok(bytes.to_vec()) };
+    let mut opened = vec![0; MOST_BYTES];
+    let length = state.read_message(bytes, &mut opened).map_err(|_| HandshakeError::WrongKey)?;
+    opened.truncate(length);
+    Ok(opened)
+}
+
+fn with_length(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).expect("names of clusters are short");
+    [&length.to_le_bytes()[..], bytes].concat()
+}
+
+async fn read_with_length<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Vec<u8>, HandshakeError> {
+    let mut length = [0; 2];
+    reader.read_exact(&mut length).await?;
+    let length = usize::from(u16::from_le_bytes(length));
+    if length > MOST_BYTES {
+        return Err(HandshakeError::Stranger { bytes: format!("a hello of {length} bytes") });
+    }
+    let mut bytes = vec![0; length];
+    reader.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+fn stranger(bytes: &[u8]) -> HandshakeError {
+    HandshakeError::Stranger { bytes: bytes.iter().take(16).copied().collect::<Vec<u8>>().escape_ascii().to_string() }
+}

@@ -1,0 +1,113 @@
+//! Clusters of real processes over TCP on this machine: the runbook's commands, and kills under load.
+
+#![cfg(all(unix, not(madsim)))]
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "real processes, files and clocks")]
+
+mod kills;
+mod runbook;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A cluster that was started detached. It is ended when this goes.
+struct Cluster {
+    folder: PathBuf,
+}
+
+/// The command line under test.
+const MIROIR: &str = env!("CARGO_BIN_EXE_miroir");
+
+/// An empty folder below the one that cargo keeps for tests.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("real-{name}-{}", std::process::id()));
+    let _was_not_there = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+impl Cluster {
+    fn up(name: &str, arguments: &[&str]) -> Cluster {
+        let cluster = Cluster { folder: folder(name).join("cluster") };
+        cluster.miroir(&[&["cluster", "up", "--detach", "--dir"][..], &[cluster.dir()], arguments].concat(), 0);
+        cluster
+    }
+
+    fn dir(&self) -> &str {
+        self.folder.to_str().expect("a name in Unicode")
+    }
+
+    /// Runs a command, demands its exit code, and returns what it printed on stdout.
+    fn miroir(&self, arguments: &[&str], code: i32) -> String {
+        let output = Command::new(MIROIR)
+            .args(arguments)
+            .env("MIROIR_CONFIG", self.folder.join("miroir.toml"))
+            .output()
+            .expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "miroir {}: {said}", arguments.join(" "));
+        String::from_utf8(output.stdout).expect("text")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ended = Command::new(MIROIR).args(["cluster", "down", "--dir", self.dir()]).output();
+        if !std::thread::panicking() {
+            let _kept = std::fs::remove_dir_all(self.folder.parent().expect("it lies in a folder"));
+        }
+    }
+}
+
+#[test]
+fn the_gate_cannot_be_passed_from_the_command_line() {
+    let cluster = Cluster::up("gate", &["--nodes", "4", "--shards", "2"]);
+    cluster.miroir(&["anti-entropy", "off"], 0);
+    let target = held(&cluster);
+    let plan = ["migrate", "plan", "--shard", "s0", "--to", &target];
+    let refused = cluster.miroir(&[&["--json"][..], &plan, &["--skip-delta"]].concat(), 2);
+    assert!(refused.starts_with(r#"{"v":1,"error":"UnsafeCutover""#), "{refused}");
+    cluster.miroir(&[&plan[..], &["--skip-delta", "--dry-run"]].concat(), 2);
+    cluster.miroir(&["migrate", "status"], 4);
+    cluster.miroir(&[&plan[..], &["--dry-run"]].concat(), 0);
+    cluster.miroir(&["migrate", "status"], 4);
+    cluster.miroir(&plan, 0);
+    let watched = cluster.miroir(&["migrate", "start", "m1", "--watch"], 0);
+    for stage in ["DualWrite", "Drain", "DeltaPass", "Activate", "Cleanup"] {
+        assert!(watched.contains(stage), "{watched}");
+    }
+    cluster.miroir(&["migrate", "abort", "m1"], 2);
+    cluster.miroir(&["migrate", "reverse", "m1"], 0);
+    cluster.miroir(&["migrate", "start", "m2", "--watch"], 0);
+    cluster.miroir(&["migrate", "verify", "m2"], 0);
+}
+
+/// Three nodes for `s0` of which one does not hold it.
+fn held(cluster: &Cluster) -> String {
+    let listed = cluster.miroir(&["--json", "shards", "list"], 0);
+    let first = listed.lines().next().expect("a shard");
+    let new = first.split_once(r#""new":["#).and_then(|(_, rest)| rest.split_once(']')).expect("its nodes").0;
+    let holding: Vec<&str> = new.split(',').collect();
+    let joins = ["1", "2", "3", "4"].into_iter().find(|node| !holding.contains(node)).expect("one of four is free");
+    format!("n{},n{},n{joins}", holding[0], holding[1])
+}
+
+#[test]
+fn a_cluster_that_shares_a_key_works_and_turns_others_away() {
+    let cluster = Cluster::up("key", &["--nodes", "1", "--shards", "2", "--with-key"]);
+    cluster.miroir(&["put", "movies/1", "one"], 0);
+    assert_eq!(cluster.miroir(&["get", "movies/1"], 0), "one\n");
+    cluster.miroir(&["get", "movies/2"], 4);
+    // Without the key, nobody answers.
+    let settings = std::fs::read_to_string(cluster.folder.join("miroir.toml")).expect("the settings");
+    let keyless: String =
+        settings.lines().filter(|line| !line.starts_with("key_file")).map(|it| format!("{it}\n")).collect();
+    let path = cluster.folder.join("keyless.toml");
+    std::fs::write(&path, keyless).expect("a file");
+    cluster.miroir(&["--config", path.to_str().expect("a name in Unicode"), "get", "movies/1"], 4);
+    let key = std::fs::read_to_string(cluster.folder.join("key")).expect("the key");
+    for log in ["n1.log", "coordinator.log"] {
+        let log = std::fs::read_to_string(cluster.folder.join(log)).expect("a log");
+        assert!(!log.contains(key.trim()), "the key is in the log");
+        assert!(log.contains("turned away") || log.contains("ready"), "{log}");
+    }
+}
