@@ -54,10 +54,11 @@ fn lasting(line: &str) -> String {
             "SETTINGS"
         } else if word.split_once(':').is_some_and(|(version, writer)| version.starts_with('v') && is_hex(writer)) {
             "VERSION"
+        } else if word.len() == 8 && is_hex(word) {
+            // Before numbers: a disk may have no letter in its name.
+            "DISK"
         } else if word.parse::<f64>().is_ok() && (word.contains('.') || digits > 3) {
             "NUMBER"
-        } else if word.len() == 8 && is_hex(word) {
-            "DISK"
         } else {
             word
         }
