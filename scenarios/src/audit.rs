@@ -528,6 +528,12 @@ impl Audit {
                     books.passes.entry(shard).or_default().push((at, shipped));
                 }
             }
+            Event::Contradicted { shard, key, version } => {
+                let text = format!("{shard}: replicas hold different values of {key} under version {version}");
+                if !books.wrong.contains(&text) {
+                    books.wrong.push(text);
+                }
+            }
             Event::Warned { text } => books.warnings.push((at, text)),
             // Addresses mean nothing here, and refusals are told to whoever asked.
             Event::Members { .. } | Event::Refused { .. } => {}

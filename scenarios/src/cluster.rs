@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use miroir_sim::disk::SimDisk;
 use miroir_sim::history::History;
-use miroir_sim::plan::When;
+use miroir_sim::plan::{FaultKind, When};
 use miroir_sim::record::Service;
 use miroir_sim::time::{MICROS, MILLIS};
 use miroir_sim::{Incarnation, ProcessId, World, sometimes};
@@ -14,7 +14,7 @@ use miroir_store::config::Cutover;
 use miroir_store::coordinator::gate::AntiEntropy;
 use miroir_store::coordinator::{self, NewCluster, Overrides};
 use miroir_store::engine::Options as EngineOptions;
-use miroir_store::env::{Env, Peer, millis};
+use miroir_store::env::{Env, Nanos, Peer, millis};
 use miroir_store::id::{MigrationId, NodeId, ShardId};
 use miroir_store::migration::Stage;
 use miroir_store::node;
@@ -78,17 +78,23 @@ impl Cluster {
     }
 
     fn start_nodes(&mut self) {
+        // A search for rot walks each disk, which every run would pay for; only one whose plan has rot needs it.
+        let is_rot = |kind: &FaultKind| matches!(kind, FaultKind::FlipBits { .. });
+        let rots = self.plan.sim.faults.iter().any(|fault| is_rot(&fault.kind));
+        let scrub_every = if rots { millis(100) } else { Nanos::MAX };
+        let options = EngineOptions { scrub_every, scrub_documents: 100, ..engine_options() };
         let nodes: Vec<(NodeId, ProcessId)> = self.directory.nodes().collect();
         for (id, process) in nodes {
             let disk = self.world.new_disk(process);
             self.disks.push((id, disk.clone()));
             self.audit.add_disk(id, &disk);
             let (world, directory, audit) = (self.world.clone(), self.directory.clone(), self.audit.clone());
+            let options = options.clone();
             self.world.start(process, move |life| {
                 let env = env(&world, life, &directory, Some(disk.mount()), Arc::new(audit.clone()));
-                let world = world.clone();
+                let (world, options) = (world.clone(), options.clone());
                 async move {
-                    let error = node::serve(id, env, engine_options()).await;
+                    let error = node::serve(id, env, options).await;
                     world.note(&format!("{id} stops: {error}"));
                 }
             });

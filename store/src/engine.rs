@@ -32,8 +32,10 @@ mod sectors;
 use std::io;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::ShardConfig;
-use crate::env::Disk;
+use crate::env::{Disk, Nanos, millis};
 use crate::error::EngineError;
 use crate::id::{DiskId, Key, ShardId, Value, Version};
 
@@ -57,11 +59,21 @@ pub struct Options {
     pub flush_bytes: usize,
     /// Bytes of pages kept in memory.
     pub cache_bytes: usize,
+    /// How often a node takes the search for rot on, and by how many documents; it holds up others as long as reading
+    /// these takes. `Nanos::MAX`: never. An engine that is used alone is scrubbed by whoever uses it.
+    pub scrub_every: Nanos,
+    pub scrub_documents: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { flush_writes: 512, flush_bytes: 4 << 20, cache_bytes: 32 << 20 }
+        Options {
+            flush_writes: 512,
+            flush_bytes: 4 << 20,
+            cache_bytes: 32 << 20,
+            scrub_every: millis(1_000),
+            scrub_documents: 1_000,
+        }
     }
 }
 
@@ -71,6 +83,14 @@ pub struct Stored {
     pub version: Version,
     /// `None` is a tombstone.
     pub value: Option<Value>,
+}
+
+/// What a listing says of a document: enough to compare it, and nothing of its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    pub version: Version,
+    /// Covers key, version and value. Of one document in one version there is only one.
+    pub sum: u64,
 }
 
 /// What became of a put.

@@ -139,6 +139,9 @@ pub enum Event {
     Members { revision: u64, nodes: BTreeMap<NodeId, String> },
     /// The coordinator refused an operator's command.
     Refused { code: String },
+    /// Replicas hold different values of one document under one version. No sequence of writes leads there: a bug, or
+    /// rot that no checksum caught. Reported by every pass that meets it.
+    Contradicted { shard: ShardId, key: Key, version: Version },
     /// Something an operator should read. Issued once per cause.
     Warned { text: String },
 }

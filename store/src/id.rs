@@ -158,11 +158,15 @@ impl Key {
     /// Fails with the limit that was broken. A NUL byte is refused in both parts: it separates them.
     pub fn new(collection: &str, id: &str) -> Result<Key, KeyError> {
         check(collection, id)?;
-        let mut name = String::with_capacity(collection.len() + 1 + id.len());
-        name.push_str(collection);
-        name.push('\0');
-        name.push_str(id);
-        Ok(Key(name.into()))
+        // Most names are short, and a read of the store makes one: put together on the stack, it is allocated once.
+        let mut short = [0; 128];
+        let len = collection.len() + 1 + id.len();
+        let Some(name) = short.get_mut(..len) else {
+            return Ok(Key([collection, "\0", id].concat().into()));
+        };
+        name[..collection.len()].copy_from_slice(collection.as_bytes());
+        name[collection.len() + 1..].copy_from_slice(id.as_bytes());
+        Ok(Key(std::str::from_utf8(name).expect("two strings and a NUL").into()))
     }
 
     /// Takes the stored or wired form apart again; `None` if it never was a key.

@@ -39,6 +39,10 @@ pub struct Node {
     /// Writes that were turned away.
     fenced: Vec<Event>,
     fetched_at: BTreeMap<ShardId, Nanos>,
+    /// When the search for rot is taken on, how often that is, and by how many documents.
+    scrub_at: Nanos,
+    scrub_every: Nanos,
+    scrub_documents: usize,
     /// Why the last commit that had something to do did nothing.
     turned_away: Option<EngineError>,
 }
@@ -54,7 +58,7 @@ pub async fn serve(id: NodeId, env: Env, options: Options) -> EngineError {
 async fn drive(mut node: Node, env: &Env) -> EngineError {
     env.disk.settled().await;
     loop {
-        let frames = env.net.recv(Nanos::MAX).await;
+        let frames = env.net.recv(node.deadline()).await;
         let now = env.clock.now();
         for (from, frame) in frames {
             match decode(&frame) {
@@ -65,6 +69,9 @@ async fn drive(mut node: Node, env: &Env) -> EngineError {
                 }
                 Err(error) => tracing::warn!(%from, %error, "a frame was refused"),
             }
+        }
+        if let Err(error) = node.tick(now) {
+            return error;
         }
         if mutant!("M29") {
             send_answers(&mut node, env);
@@ -95,6 +102,7 @@ fn send_answers(node: &mut Node, env: &Env) {
 impl Node {
     /// Recovers the node from its disk, formatting it if it is empty.
     pub fn open(id: NodeId, env: &Env, options: Options) -> Result<Node, EngineError> {
+        let Options { scrub_every, scrub_documents, .. } = options;
         let engine = Engine::open(env.disk.clone(), options, env.dice.bits())?;
         let mut copies = Vec::new();
         for (shard, state) in engine.shards() {
@@ -115,6 +123,9 @@ impl Node {
             copied: Vec::new(),
             fenced: Vec::new(),
             fetched_at: BTreeMap::new(),
+            scrub_at: env.clock.now().saturating_add(scrub_every),
+            scrub_every,
+            scrub_documents,
             turned_away: None,
         })
     }
@@ -251,6 +262,23 @@ impl Node {
     /// Why the last commit turned everything away that had been staged, told once.
     pub fn take_refusal(&mut self) -> Option<EngineError> {
         self.turned_away.take()
+    }
+
+    /// When [`Node::tick`] is due next.
+    pub fn deadline(&self) -> Nanos {
+        self.scrub_at
+    }
+
+    /// Searches for rot in the background, a little at a time. A copy in which it is found falls silent, durably so
+    /// after the next commit.
+    pub fn tick(&mut self, now: Nanos) -> Result<(), EngineError> {
+        if now >= self.scrub_at {
+            self.scrub_at = now.saturating_add(self.scrub_every);
+            for shard in self.scrub(self.scrub_documents)?.damaged {
+                tracing::warn!(node = %self.id, %shard, "rot was found; the copy is silent until it is readmitted");
+            }
+        }
+        Ok(())
     }
 
     /// Takes the scrub on by some documents: see [`Engine::scrub`]. The marks it makes are durable after the next

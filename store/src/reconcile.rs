@@ -2,8 +2,12 @@
 //!
 //! One state machine for three callers: the delta pass (from the old replicas to the new ones), its verification, and
 //! anti-entropy (among the replicas of a shard). It compares bucket digests, splits the buckets that differ until few
-//! documents are left in each, lists `(id, version)` of the differing ones only, has the holders ship what is missing straight to the replicas that lack it, and lists again to
-//! verify. Documents never pass through the coordinator, which only drives.
+//! documents are left in each, lists id, version and checksum of the differing ones only, has the holders ship what is
+//! missing straight to the replicas that lack it, and lists again to verify. Documents never pass through the
+//! coordinator, which only drives.
+//!
+//! Two replicas that hold one document in one version with different checksums contradict each other. Merging by
+//! version cannot say who is right, so nothing is shipped for it; it is reported.
 //!
 //! Every read is made at exactly [`Spec::epoch`], so each member is read after its own install of that epoch; when
 //! the shard's configuration changes the job is void and its owner starts another.
@@ -15,7 +19,7 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::config::{Replica, majority};
-use crate::engine::{Bucket, MAX_LEVEL};
+use crate::engine::{Bucket, MAX_LEVEL, Mark};
 use crate::env::{Nanos, millis};
 use crate::id::{Epoch, Key, NodeId, ShardId, Version};
 use crate::wire::{Message, Purpose, RequestId};
@@ -30,6 +34,12 @@ const BUCKET_DOCUMENTS: u64 = 4;
 const SPLIT_BUCKETS: usize = 4_096;
 /// Documents per listing, about: at most 16 MiB, whatever they are called.
 const LIST_DOCUMENTS: u64 = 16_384;
+
+/// To split or list buckets a node walks its copy: so long it may take for each document of it. Who asks again sooner
+/// has it walk once more.
+const WALK_PER_DOCUMENT: Nanos = 2_000;
+/// How many contradictions a report names; one is a bug already.
+const CONTRADICTIONS: usize = 16;
 
 /// What is to be reconciled.
 #[derive(Clone, Debug)]
@@ -93,6 +103,8 @@ pub struct Report {
     pub shipped: u64,
     /// Times that verification found something still missing, and the pass was run again.
     pub reruns: u32,
+    /// Documents of which replicas hold different values under this one version; the first few.
+    pub contradictions: BTreeSet<(Key, Version)>,
     /// The targets on which the result was verified: a majority of them at least.
     pub verified: Vec<NodeId>,
 }
@@ -141,7 +153,7 @@ pub struct Reconcile {
     digests: BTreeMap<NodeId, Digests>,
     /// What the differing buckets split into, per replica.
     sums: BTreeMap<NodeId, BTreeMap<Bucket, u64>>,
-    lists: BTreeMap<NodeId, BTreeMap<Key, Version>>,
+    lists: BTreeMap<NodeId, BTreeMap<Key, Mark>>,
     /// The members whose reading is carried over.
     readers: BTreeSet<NodeId>,
     /// The targets that take part.
@@ -150,7 +162,7 @@ pub struct Reconcile {
     buckets: Vec<Bucket>,
     level: u8,
     /// The greatest version of each document in the reading, of the differing buckets.
-    reading: BTreeMap<Key, Version>,
+    reading: BTreeMap<Key, Mark>,
     required_counter: u64,
     report: Report,
 }
@@ -244,11 +256,12 @@ impl Reconcile {
     pub fn tick(&mut self, now: Nanos) {
         self.ticked_at = now;
         self.advance(now);
-        if self.phase != Phase::Done && now >= self.since + self.timing.patience {
+        if self.phase != Phase::Done && now >= self.since + self.timing.patience + self.walk() {
             self.begin(now);
         }
+        let resend = self.timing.resend + self.walk();
         for ask in self.asks.values_mut() {
-            if now >= ask.sent_at + self.timing.resend {
+            if now >= ask.sent_at + resend {
                 ask.sent_at = now;
                 self.sends.push((ask.to, ask.message.clone()));
             }
@@ -260,10 +273,19 @@ impl Reconcile {
         if self.phase == Phase::Done {
             return Nanos::MAX;
         }
-        let resend = self.asks.values().map(|ask| ask.sent_at + self.timing.resend);
-        let turns = [self.timing.grace, self.timing.patience / 2, self.timing.patience];
+        let resend = self.asks.values().map(|ask| ask.sent_at + self.timing.resend + self.walk());
+        let turns = [self.timing.grace, self.timing.patience / 2, self.timing.patience + self.walk()];
         let turns = turns.into_iter().map(|after| self.since + after).filter(|turn| *turn > self.ticked_at);
         resend.chain(turns).min().unwrap_or(self.ticked_at + self.timing.resend)
+    }
+
+    /// How long the nodes may take for what they are asked in this phase, besides answering.
+    fn walk(&self) -> Nanos {
+        if !matches!(self.phase, Phase::Split | Phase::Lists | Phase::Verify) {
+            return 0;
+        }
+        let largest = self.digests.values().map(|digests| digests.documents).max().unwrap_or(0);
+        largest.saturating_mul(WALK_PER_DOCUMENT)
     }
 
     /// What is to be sent now.
@@ -475,6 +497,7 @@ impl Reconcile {
     }
 
     fn judge(&mut self, now: Nanos) {
+        self.note_contradictions();
         let verified: Vec<NodeId> = self
             .live
             .iter()

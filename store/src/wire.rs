@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Cutover, Replica, ShardConfig};
 use crate::coordinator::inspection::Inspection;
-use crate::engine::Bucket;
+use crate::engine::{Bucket, Mark};
 use crate::error::WireError;
 use crate::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId, Value, Version};
 use crate::migration::Stage;
@@ -17,7 +17,7 @@ use crate::migration::Stage;
 pub const MAX_FRAME_BYTES: usize = 24 << 20;
 
 /// What this program speaks. A frame of another version is refused by name.
-pub const WIRE_VERSION: u8 = 1;
+pub const WIRE_VERSION: u8 = 2;
 
 /// Names one attempt of one phase of one operation of a router; an answer to another attempt is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -350,7 +350,7 @@ pub enum Message {
     Listing {
         request: RequestId,
         node: NodeId,
-        entries: Vec<(Key, Version)>,
+        entries: Vec<(Key, Mark)>,
     },
     /// The receiver sends `selection` to `to` as a [`Message::Repair`].
     Ship {
@@ -595,7 +595,7 @@ mod tests {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        assert_eq!(hex, "010300000003000000010000000700000000000000");
+        assert_eq!(hex, "020300000003000000010000000700000000000000");
     }
 
     #[test]
@@ -604,7 +604,7 @@ mod tests {
         let mut frame = encode(&Message::GetConfigs);
         frame.push(0);
         assert_eq!(decode(&frame), Err(WireError::Trailing(1)));
-        assert!(matches!(decode(b"\x01GET / HTTP/1.1\r\n\r\n"), Err(WireError::Decode(_))));
+        assert!(matches!(decode(b"\x02GET / HTTP/1.1\r\n\r\n"), Err(WireError::Decode(_))));
         assert!(matches!(decode(&[]), Err(WireError::Decode(_))));
     }
 

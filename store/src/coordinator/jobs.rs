@@ -127,6 +127,11 @@ impl Coordinator {
                 continue;
             };
             tracing::debug!(?owner, ?report, "reconciled");
+            for (key, version) in &report.contradictions {
+                let shard = job.reconcile.spec().shard;
+                tracing::error!(%shard, %key, %version, "replicas hold different values under one version");
+                self.env.probe.on(Event::Contradicted { shard, key: key.clone(), version: *version });
+            }
             match owner {
                 Owner::Delta(id) => {
                     self.env.probe.on(Event::Reconciled {

@@ -9,6 +9,9 @@
 //! group   sequence u64 | length u32 | checksum u64 | operations
 //! ```
 //!
+//! The file is longer than its groups: now and then zeros are written behind one, so that those that follow change no
+//! length and their syncs write one thing and not two.
+//!
 //! A flush begins a new generation in a new file. A sector is valid only under its disk, generation, group and place,
 //! so nothing that an older log left on the disk is ever replayed.
 
@@ -95,6 +98,10 @@ impl Header {
     }
 }
 
+/// A log grows to the next multiple of this, unless it is for a group so large that growing costs little beside it.
+const RESERVE_BYTES: u64 = 64 << 10;
+const LARGE_GROUP_BYTES: u64 = RESERVE_BYTES / 4;
+
 /// Who owns a header: it is read before anything is known.
 const HEADER_OWNER: Owner = Owner { disk: 0, generation: 0, sequence: 0 };
 
@@ -106,8 +113,12 @@ pub struct Log {
     sequence: u64,
     /// Where the next group goes, in bytes; a multiple of the sector.
     end: u64,
+    /// How long the file is: zeros behind `end`.
+    reserved: u64,
     group: Vec<u8>,
     sectors: Vec<u8>,
+    /// Bytes of the group that was appended and is not synced.
+    appended: u64,
 }
 
 impl Log {
@@ -120,8 +131,10 @@ impl Log {
             header,
             sequence: 1,
             end: SECTOR_BYTES as u64,
+            reserved: SECTOR_BYTES as u64,
             group: Vec::new(),
             sectors: Vec::new(),
+            appended: 0,
         };
         let mut sector = Vec::new();
         header.encode(&mut sector);
@@ -155,14 +168,16 @@ impl Log {
             index = next;
             sequence += 1;
         }
-        check_tail(&mut stretch, header.owner(sequence), index)?.map_err(corrupt)?;
+        let tail = check_tail(&mut stretch, header.owner(sequence), index)?.map_err(corrupt)?;
         let end = index * SECTOR_BYTES as u64;
-        if stretch.len() > end {
+        let mut reserved = stretch.len();
+        if tail == Tail::CutShort {
             file.set_len(end)?;
+            reserved = end;
         }
         file.write_at(start * SECTOR_BYTES as u64, &last)?;
         file.sync()?;
-        Ok(Log { file, header, sequence, end, group: Vec::new(), sectors: Vec::new() })
+        Ok(Log { file, header, sequence, end, reserved, group: Vec::new(), sectors: Vec::new(), appended: 0 })
     }
 
     /// Whether header and groups can still be read back from the disk.
@@ -204,13 +219,20 @@ impl Log {
         self.group.extend_from_slice(operations);
         let index = self.end / SECTOR_BYTES as u64;
         sectors::write(&mut self.sectors, self.header.owner(self.sequence), index, &self.group);
+        self.appended = self.sectors.len() as u64;
+        let end = self.end + self.appended;
+        if end > self.reserved {
+            let is_large = self.appended > LARGE_GROUP_BYTES;
+            self.reserved = if is_large { end } else { end.next_multiple_of(RESERVE_BYTES) };
+            self.sectors.resize((self.reserved - self.end) as usize, 0);
+        }
         self.file.write_at(self.end, &self.sectors)
     }
 
     /// Makes the appended group durable.
     pub fn sync(&mut self) -> io::Result<()> {
         self.file.sync().or_else(|error| if mutant!("M30") { Ok(()) } else { Err(error) })?;
-        self.end += self.sectors.len() as u64;
+        self.end += self.appended;
         self.sequence += 1;
         Ok(())
     }
@@ -218,6 +240,7 @@ impl Log {
     /// Takes back an append that failed, durably: nothing of it can come back after a crash.
     pub fn cut(&mut self) -> io::Result<()> {
         self.file.set_len(self.end)?;
+        self.reserved = self.end;
         self.file.sync()
     }
 }
@@ -293,16 +316,30 @@ impl Group {
     }
 }
 
-/// Behind the last whole group only sectors of the next one may lie, which a crash cut short. Anything else was
-/// written and has changed since.
-fn check_tail(stretch: &mut Stretch, owner: Owner, from: u64) -> io::Result<Result<(), String>> {
+/// What lies behind the last whole group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tail {
+    /// Nothing, or room that is reserved.
+    Empty,
+    /// A part of the next group, or half a sector.
+    CutShort,
+}
+
+/// Behind the last whole group only sectors of the next one may lie, which a crash cut short, and zeros. Anything else
+/// was written and has changed since.
+fn check_tail(stretch: &mut Stretch, owner: Owner, from: u64) -> io::Result<Result<Tail, String>> {
+    let mut tail = if stretch.len().is_multiple_of(SECTOR_BYTES as u64) { Tail::Empty } else { Tail::CutShort };
     for index in from..stretch.len() / SECTOR_BYTES as u64 {
-        if sectors::read(stretch.sector(index)?, owner, index) == Sector::Foreign {
-            let sequence = owner.sequence;
-            return Ok(Err(format!(
-                "sector {index} is damaged, in or behind group {sequence}; nothing is dropped silently"
-            )));
+        match sectors::read(stretch.sector(index)?, owner, index) {
+            Sector::Empty => {}
+            Sector::Valid(_) => tail = Tail::CutShort,
+            Sector::Foreign => {
+                let sequence = owner.sequence;
+                return Ok(Err(format!(
+                    "sector {index} is damaged, in or behind group {sequence}; nothing is dropped silently"
+                )));
+            }
         }
     }
-    Ok(Ok(()))
+    Ok(Ok(tail))
 }

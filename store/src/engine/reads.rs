@@ -8,7 +8,7 @@ use super::copies::{Copy, Memory};
 use super::digest::{Bucket, Digest};
 use super::pages::{Frozen, Pages};
 use super::record::{self, Borrowed, Check, Held};
-use super::{Engine, Page, Stored};
+use super::{Engine, Mark, Page, Stored};
 use crate::error::EngineError;
 use crate::id::{Key, ShardId, Version};
 
@@ -64,6 +64,13 @@ impl<'a> View<'a> {
         let table = self.memory.table.range::<str, _>(from);
         let mut table = table.map(|(key, held)| (key.encoded(), held)).take_while(|(name, _)| inside(name)).peekable();
         let forgotten = &self.memory.forgotten;
+        if table.peek().is_none() && forgotten.is_empty() {
+            return match &self.source {
+                Source::Nothing => Ok(()),
+                Source::Pages(pages) => pages.scan(self.shard, self.incarnation, range, check, visit),
+                Source::Frozen(frozen) => frozen.scan(self.shard, self.incarnation, range, check, visit),
+            };
+        }
         let mut flow = ControlFlow::Continue(());
         let merge = |name: &str, found: Borrowed<'_>| {
             flow = (|| {
@@ -127,12 +134,13 @@ impl<'a> View<'a> {
 
 impl Engine {
     /// The documents of these buckets, in key order, with what is staged.
-    pub fn list(&self, shard: ShardId, level: u8, buckets: &[Bucket]) -> Result<Vec<(Key, Version)>, EngineError> {
+    pub fn list(&self, shard: ShardId, level: u8, buckets: &[Bucket]) -> Result<Vec<(Key, Mark)>, EngineError> {
         let wanted = Wanted::new(level, buckets);
         let mut documents = Vec::new();
         self.visit(shard, &Range::default(), |name, found| {
             if wanted.place(name).is_some() {
-                documents.extend(Key::from_encoded(name).map(|key| (key, found.version)));
+                let mark = Mark { version: found.version, sum: found.sum };
+                documents.extend(Key::from_encoded(name).map(|key| (key, mark)));
             }
             ControlFlow::Continue(())
         })?;

@@ -164,6 +164,9 @@ pub fn read_shard(shard: ShardId, row: &[u8]) -> Option<(u64, ShardState)> {
     }
     let config = if reader.flag()? { Some(reader.config()?) } else { None };
     reader.end()?;
+    if config.as_ref().is_some_and(|config| config.shard != shard) {
+        return None;
+    }
     Some((incarnation, ShardState { config, max_counter, damaged, digest, documents }))
 }
 
@@ -292,3 +295,6 @@ fn read_operation(reader: &mut Reader<'_>) -> Option<Operation> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;

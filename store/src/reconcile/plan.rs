@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::Bucket;
+use crate::engine::{Bucket, Mark};
 use crate::env::Nanos;
 use crate::id::{Key, NodeId, Version};
-use crate::reconcile::{Phase, Reconcile, SHIP_DOCUMENTS};
+use crate::reconcile::{CONTRADICTIONS, Phase, Reconcile, SHIP_DOCUMENTS};
 #[cfg(madsim)]
 use crate::wire::Purpose;
 use crate::wire::{Message, RequestId, Selection};
 
 /// Whether a replica's listing has everything that was read, in that version or a greater one.
-pub(super) fn holds(list: &BTreeMap<Key, Version>, reading: &BTreeMap<Key, Version>) -> bool {
-    reading.iter().all(|(key, version)| list.get(key).is_some_and(|held| held >= version))
+pub(super) fn holds(list: &BTreeMap<Key, Mark>, reading: &BTreeMap<Key, Mark>) -> bool {
+    reading.iter().all(|(key, read)| list.get(key).is_some_and(|held| held.version >= read.version))
 }
 
 impl Reconcile {
@@ -39,17 +39,18 @@ impl Reconcile {
 
     /// Takes the greatest version of each document that was read, and has its holder ship it to whoever lacks it.
     pub(super) fn plan_ships(&mut self, now: Nanos) {
-        let mut holders: BTreeMap<Key, (Version, NodeId)> = BTreeMap::new();
+        self.note_contradictions();
+        let mut holders: BTreeMap<Key, (Mark, NodeId)> = BTreeMap::new();
         for node in &self.readers {
             let Some(list) = self.lists.get(node) else {
                 continue;
             };
-            for (key, version) in list {
-                let greatest = holders
-                    .get(key)
-                    .is_none_or(|(held, _)| if mutant!("M33") { held > version } else { held < version });
+            for (key, mark) in list {
+                let greatest = holders.get(key).is_none_or(|(held, _)| {
+                    if mutant!("M33") { held.version > mark.version } else { held.version < mark.version }
+                });
                 if greatest {
-                    holders.insert(key.clone(), (*version, *node));
+                    holders.insert(key.clone(), (*mark, *node));
                 }
             }
         }
@@ -60,14 +61,14 @@ impl Reconcile {
         let mut ships: BTreeMap<(NodeId, NodeId), Vec<Key>> = BTreeMap::new();
         for &target in &self.live {
             let held = self.lists.get(&target);
-            for (key, (version, holder)) in &holders {
-                let lacks = held.and_then(|list| list.get(key)).is_none_or(|held| held < version);
+            for (key, (mark, holder)) in &holders {
+                let lacks = held.and_then(|list| list.get(key)).is_none_or(|held| held.version < mark.version);
                 if lacks {
                     ships.entry((*holder, target)).or_default().push(key.clone());
                 }
             }
         }
-        self.reading = holders.iter().map(|(key, (version, _))| (key.clone(), *version)).collect();
+        self.reading = holders.iter().map(|(key, (mark, _))| (key.clone(), *mark)).collect();
         self.enter(now, Phase::Ship);
         for &target in &self.live {
             let lags = self.digests[&target].max_counter < self.required_counter;
@@ -90,15 +91,25 @@ impl Reconcile {
 
     /// The planted bug M04: of what was read, only what stands before the first document that no target lacks.
     #[cfg(madsim)]
-    fn end_at_a_page_without_news(&self, holders: &mut BTreeMap<Key, (Version, NodeId)>) {
-        let has = |target: &NodeId, key: &Key, version: &Version| {
-            self.lists.get(target).and_then(|list| list.get(key)).is_some_and(|held| held >= version)
+    fn end_at_a_page_without_news(&self, holders: &mut BTreeMap<Key, (Mark, NodeId)>) {
+        let has = |target: &NodeId, key: &Key, read: &Mark| {
+            self.lists.get(target).and_then(|list| list.get(key)).is_some_and(|held| held.version >= read.version)
         };
-        let is_old =
-            |(key, (version, _)): &(&Key, &(Version, NodeId))| self.live.iter().all(|it| has(it, key, version));
+        let is_old = |(key, (read, _)): &(&Key, &(Mark, NodeId))| self.live.iter().all(|it| has(it, key, read));
         if let Some((end, _)) = holders.iter().find(is_old) {
             let end = end.clone();
             holders.split_off(&end);
+        }
+    }
+
+    /// Compares what replicas listed, and what was read before, where they speak of the same version.
+    pub(super) fn note_contradictions(&mut self) {
+        let mut known: BTreeMap<(&Key, Version), u64> = BTreeMap::new();
+        for (key, mark) in self.lists.values().chain([&self.reading]).flatten() {
+            let sum = *known.entry((key, mark.version)).or_insert(mark.sum);
+            if sum != mark.sum && self.report.contradictions.len() < CONTRADICTIONS {
+                self.report.contradictions.insert((key.clone(), mark.version));
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::engine::{Bucket, Digest};
+use crate::engine::{Bucket, Digest, Mark};
 use crate::id::{DiskId, Session, WriterId};
 use crate::wire::Selection;
 
@@ -13,6 +13,8 @@ const EPOCH: Epoch = Epoch { generation: 1, n: 5 };
 struct Replicas {
     held: BTreeMap<NodeId, BTreeMap<Key, Version>>,
     counters: BTreeMap<NodeId, u64>,
+    /// Documents of which a replica holds another value than the others, under this version.
+    altered: BTreeSet<(NodeId, Key, Version)>,
     down: Vec<NodeId>,
     messages: usize,
 }
@@ -29,10 +31,6 @@ fn replica(node: u32) -> Replica {
     Replica { node: NodeId(node), session: Session(EPOCH), disk: DiskId(node.into()) }
 }
 
-fn sum(key: &Key, version: Version) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(format!("{key} {version:?}").as_bytes())
-}
-
 impl Replicas {
     fn with(nodes: &[u32], documents: usize) -> Replicas {
         let mut replicas = Replicas::default();
@@ -44,11 +42,16 @@ impl Replicas {
         replicas
     }
 
+    fn sum(&self, node: NodeId, key: &Key, version: Version) -> u64 {
+        let altered = self.altered.contains(&(node, key.clone(), version));
+        xxhash_rust::xxh3::xxh3_64(format!("{key} {version:?} {altered}").as_bytes())
+    }
+
     fn digest(&self, node: NodeId) -> Vec<u64> {
         let mut sums = Digest::default().0.to_vec();
         for (key, version) in &self.held[&node] {
             let slot = &mut sums[usize::from(Digest::bucket(key))];
-            *slot = slot.wrapping_add(sum(key, *version));
+            *slot = slot.wrapping_add(self.sum(node, key, *version));
         }
         sums
     }
@@ -69,14 +72,15 @@ impl Replicas {
                 for (key, version) in &self.held[&to] {
                     let part = Bucket::of(key.encoded(), level + 1);
                     if let Some(place) = parts.iter().position(|it| *it == part) {
-                        sums[place] = sums[place].wrapping_add(sum(key, *version));
+                        sums[place] = sums[place].wrapping_add(self.sum(to, key, *version));
                     }
                 }
                 Message::Sums { request, node: to, sums }
             }
             Message::List { request, level, buckets, .. } => {
                 let held = self.held[&to].iter().filter(|(key, _)| buckets.contains(&Bucket::of(key.encoded(), level)));
-                Message::Listing { request, node: to, entries: held.map(|(k, v)| (k.clone(), *v)).collect() }
+                let marked = held.map(|(k, v)| (k.clone(), Mark { version: *v, sum: self.sum(to, k, *v) }));
+                Message::Listing { request, node: to, entries: marked.collect() }
             }
             Message::Ship { request, selection: Selection::Keys(keys), to: target, raise_to, .. } => {
                 if self.down.contains(&target.node) {
@@ -169,6 +173,48 @@ fn a_skipped_delta_pass_still_carries_the_counter() {
     replicas.counters.insert(NodeId(2), 0);
     let report = replicas.run(Spec { counters_only: true, ..delta(&[1], &[2]) }).unwrap();
     assert_eq!((report.shipped, replicas.held[&NodeId(2)].len(), replicas.counters[&NodeId(2)]), (0, 0, 10));
+}
+
+/// A node that walks a million documents is busy for a while; asked again meanwhile, it would walk for ever.
+#[test]
+fn who_has_much_to_walk_is_given_the_time() {
+    let mut job = Reconcile::new(0, 7, delta(&[1], &[2]), Timing::default());
+    for (to, question) in job.drain_sends() {
+        let Message::Digest { request, .. } = question else { panic!("digests are asked for first, not {question:?}") };
+        let mut buckets = vec![0; 256];
+        buckets[9] = to.0.into();
+        job.receive(0, Message::Digests { request, node: to, buckets, documents: 1_000_000, max_counter: 9 });
+    }
+    let asked = |job: &mut Reconcile| job.drain_sends().len();
+    assert_eq!(asked(&mut job), 2, "both are asked to split");
+    for now in [millis(20), millis(400), millis(2_000)] {
+        job.tick(now);
+        assert_eq!(asked(&mut job), 0, "at {now}");
+    }
+    assert_eq!(job.deadline(), millis(2_020));
+    job.tick(millis(2_020));
+    assert_eq!(asked(&mut job), 2);
+}
+
+/// One version with two values: nobody can say which is right, so it is told and left as it is. What else differs is
+/// repaired as ever.
+#[test]
+fn equal_versions_with_different_values_are_reported_and_not_merged() {
+    for purpose in [Purpose::AntiEntropy, Purpose::Delta] {
+        let mut replicas = Replicas::with(&[1, 2, 3], 300);
+        replicas.altered =
+            [(2, 7), (3, 7), (3, 200)].map(|(node, n)| (NodeId(node), key(n), version(n as u64 + 1))).into();
+        replicas.held.get_mut(&NodeId(1)).unwrap().remove(&key(9));
+        let report = replicas.run(Spec { purpose, ..delta(&[1, 2, 3], &[1, 2, 3]) }).unwrap();
+        assert_eq!(report.contradictions, [(key(7), version(8)), (key(200), version(201))].into());
+        assert_eq!((report.shipped, report.verified.len(), report.reruns), (1, 3, 0));
+    }
+    // An older version with another value is none.
+    let mut replicas = Replicas::with(&[1, 2], 300);
+    replicas.altered = [(NodeId(2), key(7), version(8))].into();
+    replicas.held.get_mut(&NodeId(1)).unwrap().insert(key(7), version(500));
+    let report = replicas.run(delta(&[1, 2], &[1, 2])).unwrap();
+    assert_eq!((report.contradictions.len(), report.shipped), (0, 1));
 }
 
 /// Documents enough that a differing bucket is split twice before it is listed.

@@ -70,6 +70,7 @@ impl Options {
             flush_writes: self.memory_documents,
             flush_bytes: self.memory_bytes,
             cache_bytes: self.cache_bytes,
+            ..engine::Options::default()
         }
     }
 }

@@ -7,6 +7,7 @@ use miroir_store::error::EngineError;
 
 use crate::disk::{Failure, Rng, TestDisk};
 use crate::model::{Model, Step};
+use crate::tried::{tell, wanted};
 
 /// What a node left behind when it died.
 struct Death {
@@ -53,6 +54,7 @@ fn options(rng: &mut Rng) -> Options {
         flush_writes: [4, 12, 40, 200][rng.below(4) as usize],
         flush_bytes: [4_000, 60_000, 1 << 20][rng.below(3) as usize],
         cache_bytes: [0, 40_000, 1 << 20][rng.below(3) as usize],
+        ..Options::default()
     }
 }
 
@@ -98,32 +100,16 @@ fn torture(seed: u64, crashes: u64) -> u64 {
     recoveries_cut
 }
 
+/// Compactions, scrubs and forgotten tombstones are among what is cut short.
 #[test]
 fn committed_groups_survive_every_crash() {
-    let (mut crashes, mut recoveries_cut) = (0, 0);
-    for seed in 0..60 {
-        recoveries_cut += torture(seed, 25);
-        crashes += 25;
-    }
-    println!("tried: {crashes} crashes, {recoveries_cut} of them while an engine was being opened");
-    assert!(recoveries_cut > 100);
-}
-
-/// Compactions, scrubs and forgotten tombstones are among what is cut short.
-///
-/// `MIROIR_CRASHES=100000 cargo test --release -p miroir-store --test engine -- --ignored many` for a night.
-#[test]
-#[ignore = "runs as long as it is told to"]
-#[expect(clippy::disallowed_methods, reason = "how long to run is the caller's choice and no part of a run")]
-fn many_crashes() {
-    let wanted: u64 = std::env::var("MIROIR_CRASHES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
-    let (mut crashes, mut recoveries_cut) = (0, 0);
-    for seed in 1_000.. {
-        if crashes >= wanted {
-            break;
-        }
-        recoveries_cut += torture(seed, 50);
-        crashes += 50;
-    }
-    println!("tried: {crashes} crashes, {recoveries_cut} of them while an engine was being opened");
+    const PER_MACHINE: u64 = 25;
+    let machines = wanted("MIROIR_CRASHES", 1_500).div_ceil(PER_MACHINE);
+    let recoveries_cut: u64 = (0..machines).map(|seed| torture(seed, PER_MACHINE)).sum();
+    let crashes = machines * PER_MACHINE;
+    tell(
+        "crashes",
+        &[(crashes, "crashes"), (recoveries_cut, "while an engine was being opened"), (0, "lost or half there")],
+    );
+    assert!(recoveries_cut > crashes / 15);
 }

@@ -4,8 +4,6 @@
 //! The corpus is what tests/golden holds. The mutations are drawn from a seed, so that an input that fails once fails
 //! again. `MIROIR_FUZZ=1000000` tries more.
 
-#![expect(clippy::disallowed_methods, reason = "how long to run is the caller's choice and no part of a run")]
-
 use std::sync::Arc;
 
 use miroir_store::config::ShardConfig;
@@ -16,9 +14,10 @@ use miroir_store::wire::{Message, decode, decode_record, encode, encode_record};
 
 use crate::disk::{Rng, TestDisk};
 use crate::golden::{committed, disk_of, history, messages};
+use crate::tried::{tell, wanted};
 
 fn inputs(default: u64) -> u64 {
-    std::env::var("MIROIR_FUZZ").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+    wanted("MIROIR_FUZZ", default)
 }
 
 /// Does to bytes what disks, networks and enemies do: flips, cuts, doubles, overwrites, lies about lengths.
@@ -72,7 +71,7 @@ fn frames() {
             assert_eq!(encode(&message), frame, "input {n}: {message:?}");
         }
     }
-    println!("tried: {tried} fuzz inputs as frames; {decoded} were frames, too");
+    tell("fuzzed frames", &[(tried, "fuzz inputs"), (decoded, "were frames, too")]);
     assert!(decoded > tried / 100);
 }
 
@@ -98,7 +97,7 @@ fn records() {
             assert!(!key.id().is_empty() && !key.collection().is_empty(), "input {n}");
         }
     }
-    println!("tried: {tried} fuzz inputs as records");
+    tell("fuzzed records", &[(tried, "fuzz inputs")]);
 }
 
 /// Opens a disk of which a file was mutated. Whatever opens holds nothing that was never written.
@@ -136,10 +135,13 @@ fn disks() {
     let log = TestDisk::default();
     log.put_bytes("log.1", &committed("log-v1.bin"));
     let flushed = disk_of(&committed("disk-v1.image"));
-    let (mut rng, mut opened) = (Rng(3), 0);
+    let (mut rng, mut opened) = (Rng(3), 0u64);
     let tried = inputs(4_000);
     for corpus in [&log, &flushed] {
-        opened += (0..tried / 2).filter(|_| open_mutated(corpus, &history(), &mut rng)).count();
+        opened += (0..tried / 2).filter(|_| open_mutated(corpus, &history(), &mut rng)).count() as u64;
     }
-    println!("tried: {tried} fuzz inputs as logs and page files; {opened} opened, with nothing but what was written");
+    tell(
+        "fuzzed logs and page files",
+        &[(tried, "fuzz inputs"), (opened, "opened"), (0, "with anything that was never written")],
+    );
 }

@@ -15,3 +15,4 @@ mod reconcile;
 mod rot;
 mod scrub;
 mod space;
+mod tried;

@@ -1,11 +1,18 @@
 //! What rots behind the back of a running engine is found by the next pass of the scrub.
 
+use miroir_store::config::{Replica, ShardConfig};
+use miroir_store::engine::Options;
+use miroir_store::env::{Peer, millis};
 use miroir_store::error::EngineError;
-use miroir_store::id::{Key, ShardId};
+use miroir_store::id::{DiskId, Epoch, Key, NodeId, Session, ShardId};
+use miroir_store::node::Node;
+use miroir_store::wire::{Message, Op, Purpose, RequestId, Shipped, Token};
 
-use crate::disk::Rng;
+use crate::disk::{Rng, TestDisk};
 use crate::model::{Model, config, key, version};
-use crate::rot::{answers_are_right, filled, open};
+use crate::reconcile::env;
+use crate::rot::{FLIPPED_FILES, answers_are_right, filled, open, redb_walks_when_it_opens};
+use crate::tried::{tell, wanted};
 
 const S0: ShardId = ShardId(0);
 
@@ -23,7 +30,7 @@ fn what_a_flip_made_vanish_is_found_by_one_pass() {
             let used: Vec<u64> = (0..len as u64 / 512)
                 .filter(|sector| bytes[*sector as usize * 512..][..512].iter().any(|&byte| byte != 0))
                 .collect();
-            for _ in 0..400 {
+            for _ in 0..wanted("MIROIR_FLIPS", 3_200) / FLIPPED_FILES {
                 flips += 1;
                 let bit = used[rng.below(used.len() as u64) as usize] * 4_096 + rng.below(4_096);
                 let rotten = disk.copy();
@@ -67,9 +74,16 @@ fn what_a_flip_made_vanish_is_found_by_one_pass() {
             }
         }
     }
-    println!(
-        "tried: {flips} flips under a running engine, {undetected} undetected after one pass: {files} in what all \
-         shards need, {copies} in a copy, {logs} in the log or what was wiped, {harmless} in nothing that is read"
+    tell(
+        "flips under a running engine",
+        &[
+            (flips, "flips"),
+            (undetected, "undetected after one pass"),
+            (files, "in what all shards need"),
+            (copies, "in a copy"),
+            (logs, "in the log or in what was wiped"),
+            (harmless, "in nothing that is read"),
+        ],
     );
     assert_eq!(undetected, 0);
     assert!(flips >= 3_000 && copies > 100 && logs > 300 && harmless > 0);
@@ -116,7 +130,7 @@ fn a_pass_follows_the_writes_that_come_between() {
 
 #[test]
 fn a_budget_is_kept_and_an_empty_engine_is_clean() {
-    let disk = crate::disk::TestDisk::default();
+    let disk = TestDisk::default();
     let mut engine = open(&disk, 512).expect("a fresh disk opens");
     assert!(engine.scrub(10).expect("a step").finished);
     for n in 0..100 {
@@ -132,4 +146,71 @@ fn a_budget_is_kept_and_an_empty_engine_is_clean() {
         }
     }
     assert_eq!(steps, [30, 30, 30, 10]);
+}
+
+/// A node that nobody asks for what has rotted finds it by itself, a little at a time. From then on its copy neither
+/// answers nor is a source, also after a restart.
+#[test]
+fn a_node_searches_in_the_background() {
+    if redb_walks_when_it_opens() {
+        return;
+    }
+    let disk = TestDisk::default();
+    let env = env(&disk);
+    let options = Options { scrub_every: millis(10), scrub_documents: 20, ..Options::default() };
+    let mut node = Node::open(NodeId(0), &env, options.clone()).expect("a fresh disk");
+    let replica = Replica { node: NodeId(0), session: Session(Epoch::FIRST), disk: DiskId(7) };
+    let config = ShardConfig::initial(S0, 1, vec![replica]);
+    node.receive(0, Peer::Coordinator, Message::Install { config }).expect("an install");
+    let documents =
+        (0..200).map(|n| Shipped { key: key(n), version: version(n + 1, 1), value: Some([0xa5; 100].into()) });
+    let request = RequestId { job: 0, n: 0 };
+    let repair = Message::Repair {
+        request,
+        shard: S0,
+        epoch: Epoch::FIRST,
+        session: Session(Epoch::FIRST),
+        purpose: Purpose::AntiEntropy,
+        documents: documents.collect(),
+        raise_to: 200,
+        end: None,
+    };
+    node.receive(0, Peer::Coordinator, repair).expect("a repair");
+    node.commit(&env).expect("a commit");
+    node.checkpoint(&env).expect("a flush");
+    node.drain_answers();
+    let answer = |node: &mut Node, message: Message| {
+        node.receive(0, Peer::Client(1), message).expect("a healthy disk");
+        node.commit(&env).expect("a commit");
+        node.drain_answers().pop().map(|(_, answer)| answer)
+    };
+    let ops = vec![(Token { operation: 1, attempt: 1 }, Op::Read { key: key(3) })];
+    let read = Message::Batch { shard: S0, epoch: Epoch::FIRST, ops };
+    let digest = Message::Digest { request, shard: S0, epoch: Epoch::FIRST };
+    assert!(matches!(answer(&mut node, read.clone()), Some(Message::Answers { .. })));
+
+    // A whole pass finds nothing.
+    for _ in 0..12 {
+        let now = node.deadline();
+        node.tick(now).expect("a step");
+    }
+    assert!(!node.engine().shard(S0).expect("known").damaged);
+    let at = disk.bytes("pages.1").windows(100).position(|bytes| bytes == [0xa5; 100]).expect("a document");
+    disk.flip("pages.1", at as u64 * 8);
+    let mut steps = 0;
+    while !node.engine().shard(S0).expect("known").damaged {
+        let now = node.deadline();
+        node.tick(now - 1).expect("it is not due yet");
+        node.tick(now).expect("a step");
+        assert_eq!(node.deadline(), now + millis(10));
+        steps += 1;
+        assert!(steps <= 2 * 12, "two passes must find it");
+    }
+    for question in [&read, &digest] {
+        let silence = answer(&mut node, question.clone());
+        assert!(matches!(silence, Some(Message::Unable { .. } | Message::Unserved { .. })), "{silence:?}");
+    }
+    drop(node);
+    let node = Node::open(NodeId(0), &crate::reconcile::env(&disk.crash(&mut Rng(1))), options).expect("it opens");
+    assert!(node.engine().shard(S0).expect("known").damaged, "the mark is durable");
 }

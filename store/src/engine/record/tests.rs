@@ -1,0 +1,138 @@
+//! The decoders behind the checksums, fed with what accidents make of what was written.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+
+use super::*;
+use crate::config::Replica;
+use crate::id::{DiskId, Epoch, NodeId, Session, WriterId};
+
+/// What an accident does to bytes: some are other bytes, and some at the end are missing or double.
+#[derive(Clone, Debug)]
+struct Accident {
+    changes: Vec<(usize, u8)>,
+    cut: usize,
+    doubled: usize,
+}
+
+fn accident() -> impl Strategy<Value = Accident> {
+    let changes = vec((any::<usize>(), any::<u8>()), 0..4);
+    (changes, 0usize..30, 0usize..30).prop_map(|(changes, cut, doubled)| Accident { changes, cut, doubled })
+}
+
+impl Accident {
+    fn happen(&self, bytes: &mut Vec<u8>) {
+        for (at, byte) in &self.changes {
+            let len = bytes.len().max(1);
+            if let Some(changed) = bytes.get_mut(at % len) {
+                *changed = *byte;
+            }
+        }
+        bytes.truncate(bytes.len().saturating_sub(self.cut));
+        bytes.extend_from_within(bytes.len().saturating_sub(self.doubled)..);
+    }
+}
+
+fn config() -> ShardConfig {
+    let replica = |n| Replica { node: NodeId(n), session: Session(Epoch::FIRST), disk: DiskId(u128::from(n) << 70) };
+    ShardConfig::initial(ShardId(3), 8, vec![replica(0), replica(1), replica(2)])
+}
+
+fn group() -> Vec<u8> {
+    let mut out = Vec::new();
+    let key = Key::new("films", "tt0062622").expect("a key");
+    let version = Version { counter: 5, writer: WriterId(6) };
+    for value in [Some(Value::from(&b"a body"[..])), None] {
+        write_put(&mut out, ShardId(3), &key, &Held::new(&key, version, value));
+    }
+    write_raise(&mut out, ShardId(3), 9);
+    write_install(&mut out, &config(), false);
+    write_install(&mut out, &config(), true);
+    write_drop(&mut out, ShardId(3));
+    write_damage(&mut out, ShardId(3));
+    write_forget(&mut out, ShardId(3), &key, version);
+    out
+}
+
+fn written(operations: &[Operation]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for operation in operations {
+        match operation {
+            Operation::Put { shard, key, version, value } => {
+                write_put(&mut out, *shard, key, &Held::new(key, *version, value.clone()));
+            }
+            Operation::Raise { shard, counter } => write_raise(&mut out, *shard, *counter),
+            Operation::Install { config, wipe } => write_install(&mut out, config, *wipe),
+            Operation::Drop { shard } => write_drop(&mut out, *shard),
+            Operation::Damage { shard } => write_damage(&mut out, *shard),
+            Operation::Forget { shard, key, version } => write_forget(&mut out, *shard, key, *version),
+        }
+    }
+    out
+}
+
+const CASES: u32 = 10_000;
+
+/// Behind every checksum stands a decoder, which has to take whatever a bug may have put under a right one.
+fn fuzz<S: Strategy>(what: &str, inputs: &S, check: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    let config = ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
+    let dice = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    TestRunner::new_with_rng(config, dice).run(inputs, check).unwrap_or_else(|error| panic!("{error}"));
+    println!("tried: fuzzed {what}: {CASES} fuzz inputs");
+}
+
+/// A group that is read is one that is written the same.
+#[test]
+fn groups() {
+    fuzz("groups of the log", &accident(), |accident| {
+        let mut bytes = group();
+        accident.happen(&mut bytes);
+        if let Some(operations) = read_operations(&bytes) {
+            prop_assert_eq!(written(&operations), bytes);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn rows_of_shards() {
+    const SHARD: ShardId = ShardId(3);
+    let sealed = |body: &[u8]| [body, &(xxh3_64(body) ^ u64::from(SHARD.0)).to_le_bytes()].concat();
+    let mut whole = Vec::new();
+    let state = ShardState { config: Some(config()), max_counter: 7, documents: 2, ..ShardState::default() };
+    shard_row(&mut whole, SHARD, 4, &state);
+    fuzz("rows of shards", &accident(), |accident| {
+        let mut row = whole.clone();
+        accident.happen(&mut row);
+        prop_assert_eq!(read_shard(SHARD, &row).is_some(), row == whole);
+        let mut body = whole[..whole.len() - 8].to_vec();
+        accident.happen(&mut body);
+        let row = sealed(&body);
+        if let Some((incarnation, state)) = read_shard(SHARD, &row) {
+            let mut again = Vec::new();
+            shard_row(&mut again, SHARD, incarnation, &state);
+            prop_assert_eq!(again, row);
+        }
+        Ok(())
+    });
+}
+
+/// Nothing but what was written has the right checksum.
+#[test]
+fn rows_of_documents() {
+    let key = Key::new("films", "tt0062622").expect("a key");
+    let held = Held::new(&key, Version { counter: 5, writer: WriterId(6) }, Some(Value::from(&b"a body"[..])));
+    let mut whole = Vec::new();
+    document_row(&mut whole, held.borrowed());
+    fuzz("rows of documents", &accident(), |accident| {
+        let mut row = whole.clone();
+        accident.happen(&mut row);
+        let read = read_document(key.encoded(), &row, Check::Document);
+        prop_assert_eq!(read.is_some(), row == whole);
+        // Without its own checksum it is taken for what it says, and never a panic.
+        let taken = read_document(key.encoded(), &row, Check::PageOnly);
+        prop_assert!(taken.is_none_or(|taken| taken.value.is_none_or(|value| row.ends_with(value))));
+        Ok(())
+    });
+}
