@@ -38,3 +38,8 @@ pub mod dump;
 pub mod cli;
 #[cfg(not(madsim))]
 pub mod net;
+
+/// The README's example, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

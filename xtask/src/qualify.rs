@@ -2,8 +2,9 @@
 //!
 //! Each row is one sweep, as anybody could type it; its sums go to `docs/data/SUBJECT.json` as soon as it ends, so a
 //! qualification that is interrupted keeps what it has. A row with a finding is written too: the report shows it in red, and
-//! the command ends as a sweep does.
+//! the command ends as a sweep does. The engine's tests, which no worker runs, are a subject of their own ([`engine`]).
 
+pub mod engine;
 mod plan;
 pub mod sums;
 
@@ -35,6 +36,13 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 /// Measures what the command line names, or all.
 pub fn run(workspace: &Workspace, build: Build, qualify: &Qualify) -> Result<ExitCode, Failure> {
+    let mut worst = ExitCode::AsExpected;
+    if qualify.subjects.contains(&Subject::Engine) || (qualify.subjects.is_empty() && qualify.only.is_none()) {
+        worst = engine::run(workspace)?;
+    }
+    if qualify.subjects == [Subject::Engine] {
+        return Ok(worst);
+    }
     let worker = Worker::build(workspace, build)?;
     let catalog = Catalog::load(&worker)?;
     let mut measurements = plan::all(&catalog, &qualify.subjects, qualify.seeds);
@@ -45,7 +53,6 @@ pub fn run(workspace: &Workspace, build: Build, qualify: &Qualify) -> Result<Exi
         let line = "nothing is measured by that name; docs/data/*.json has the names of all rows".to_owned();
         return Err(Failure { exit: ExitCode::NothingRan, line });
     }
-    let mut worst = ExitCode::AsExpected;
     for measurement in &measurements {
         out(format!("== {} {}", measurement.subject.file(), measurement.name));
         let exit = measure(workspace, build, &worker, &catalog, measurement)?;

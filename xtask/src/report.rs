@@ -5,6 +5,7 @@
 //! that somebody measured, so a document cannot say what the data does not.
 
 mod chaos;
+mod engine;
 mod mutants;
 mod rate;
 mod tables;
@@ -32,7 +33,9 @@ pub struct Rendered {
 
 /// Renders everything from the data below `root`.
 pub fn render(root: &Path) -> Result<Vec<Rendered>, Failure> {
-    chaos::render(root)
+    let mut rendered = chaos::render(root)?;
+    rendered.extend(engine::render(root)?);
+    Ok(rendered)
 }
 
 /// Renders, or checks, as the command line says.

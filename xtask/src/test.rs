@@ -3,7 +3,7 @@
 //! The areas run in the order of [`Area`]: what fails fastest comes first, and what the rest relies on (a seed means one
 //! run) before what relies on it. An area that fails does not stop the others.
 
-mod cargo;
+pub mod cargo;
 
 use std::time::{Duration, Instant};
 
@@ -109,15 +109,16 @@ fn run_area(workspace: &Workspace, build: Build, area: Area) -> Result<Count, Fa
     match area {
         Area::Lint => cargo::lint(workspace),
         Area::Determinism => determinism(workspace),
-        Area::Unit => cargo::test(workspace.cargo("test"), &["--workspace"], &[]),
+        Area::Unit => cargo::test(workspace.cargo("test"), &["--workspace"], &[], |_| ()),
         Area::Sim => {
-            cargo::test(workspace.simulator_cargo("test"), &["-p", "miroir-sim", "-p", "miroir-scenarios"], &[])
+            cargo::test(workspace.simulator_cargo("test"), &["-p", "miroir-sim", "-p", "miroir-scenarios"], &[], |_| ())
         }
         Area::Scenarios => scenarios(workspace, build),
         Area::Mutants => mutants(workspace, build),
         // Again, and aloud: how many crashes, flips and mutated inputs were tried.
         Area::Engine => {
-            cargo::test(workspace.cargo("test"), &["-p", "miroir-store", "--test", "engine"], &["--nocapture"])
+            let selection = ["-p", "miroir-store", "--lib", "--test", "engine"];
+            cargo::test(workspace.cargo("test"), &selection, &["--nocapture"], |_| ())
         }
         // Again, and aloud: which real dumps were there.
         Area::Dump => cargo::test(workspace.cargo("test"), &["-p", "miroir-store", "--test", "dump"], &["--nocapture"]),

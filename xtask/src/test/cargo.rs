@@ -29,8 +29,13 @@ pub fn lint(workspace: &Workspace) -> Result<Count, Failure> {
     Ok(count)
 }
 
-/// Runs `cargo test` with `selection`, and the test binaries with `filter`.
-pub fn test(mut cargo: Command, selection: &[&str], filter: &[&str]) -> Result<Count, Failure> {
+/// Runs `cargo test` with `selection`, and the test binaries with `filter`. Shows, and hears, every line that they print.
+pub fn test(
+    mut cargo: Command,
+    selection: &[&str],
+    filter: &[&str],
+    mut hear: impl FnMut(&str),
+) -> Result<Count, Failure> {
     cargo.args(selection);
     // Built first and by itself, because a failed build and a failed test have the same exit code.
     let mut build = again(&cargo);
@@ -45,6 +50,7 @@ pub fn test(mut cargo: Command, selection: &[&str], filter: &[&str]) -> Result<C
         for line in BufReader::new(stdout).lines() {
             let line = line.map_err(|error| Failure::io("read", "the output of cargo test", &error))?;
             count.add(result(&line).unwrap_or_default());
+            hear(&line);
             out(line);
         }
     }
