@@ -4,6 +4,7 @@
 //! fetches or builds the others. Each judges itself and ends with exit code 100 where a target is missed.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use miroir_sim::seed::Seed;
@@ -22,8 +23,8 @@ pub fn run(workspace: &Workspace, benches: &[Bench]) -> Result<ExitCode, Failure
     let mut exit = ExitCode::AsExpected;
     for bench in benches {
         let ended = match bench {
-            Bench::Sim => program(workspace, "sim/bench")?,
-            Bench::Engine => program(workspace, "store/bench")?,
+            Bench::Sim => program(workspace, workspace.simulator_cargo("run"), "sim/bench")?,
+            Bench::Engine => program(workspace, in_its_own_target(workspace, "store/bench"), "store/bench")?,
             Bench::Seed => seed(workspace)?,
         };
         if ended != ExitCode::AsExpected {
@@ -33,13 +34,18 @@ pub fn run(workspace: &Workspace, benches: &[Bench]) -> Result<ExitCode, Failure
     Ok(exit)
 }
 
-/// Builds and runs the program of another workspace, in its own target folder.
-fn program(workspace: &Workspace, folder: &str) -> Result<ExitCode, Failure> {
-    let manifest = Path::new(folder).join("Cargo.toml");
-    let target = workspace.root().join(folder).join("target");
+/// `cargo run` for an ordinary build, with a target folder in `folder`.
+fn in_its_own_target(workspace: &Workspace, folder: &str) -> Command {
     let mut cargo = workspace.cargo("run");
+    cargo.arg("--target-dir").arg(workspace.root().join(folder).join("target"));
+    cargo
+}
+
+/// Builds and runs the program of another workspace.
+fn program(workspace: &Workspace, mut cargo: Command, folder: &str) -> Result<ExitCode, Failure> {
+    let manifest = Path::new(folder).join("Cargo.toml");
     cargo.args(["--release", "--locked", "--manifest-path"]).arg(manifest);
-    cargo.arg("--target-dir").arg(&target).env("MIROIR_BENCH_DIR", workspace.kept().join("bench"));
+    cargo.env("MIROIR_BENCH_DIR", workspace.kept().join("bench"));
     let status = cargo.status().map_err(|error| Failure::io("start", "cargo", &error))?;
     match status.code() {
         Some(0) => Ok(ExitCode::AsExpected),

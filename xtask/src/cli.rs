@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgGroup, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use miroir_sim::oracle::linearizable::ModelKind;
 
 use crate::catalog::nearest;
 use crate::exit::Failure;
@@ -19,7 +20,7 @@ use crate::seeds::{SEED_VARIABLE, SeedRange};
 use crate::worker::Build;
 
 /// Commands of the contract that come with a later version.
-const LATER_COMMANDS: [&str; 3] = ["explain", "check", "soak"];
+const LATER_COMMANDS: [&str; 2] = ["explain", "soak"];
 
 /// Flags of the contract that come with a later version.
 const LATER_FLAGS: [&str; 1] = ["--html"];
@@ -61,6 +62,15 @@ pub enum Command {
     Shrink(Shrink),
     /// Plant every known bug, one at a time, and show who finds it
     Mutants(Mutants),
+    /// Judge a history from anywhere: is it linearizable?
+    Check {
+        /// JSON lines, one operation each
+        #[arg(value_name = "HISTORY.jsonl")]
+        file: PathBuf,
+        /// What the operations may be: register (read, write), cas-register (and cas), kv (and delete)
+        #[arg(long, value_name = "register|cas-register|kv", value_parser = ModelKind::from_str)]
+        model: ModelKind,
+    },
     /// Run the tests, or some areas of them
     Test {
         /// Default: all areas, in this order
@@ -502,7 +512,7 @@ mod tests {
     fn every_other_mistake_says_what_is_allowed() {
         assert!(refusal("swep").contains("did you mean `sweep`?"));
         assert!(refusal("").contains(
-            "available: sim, scenarios, sweep, merge, replay, shrink, mutants, test, bench, ci, report, qualify"
+            "available: sim, scenarios, sweep, merge, replay, shrink, mutants, check, test, bench, ci, report, qualify"
         ));
         assert!(refusal("sim --trace loud").contains("off, short, full"));
         assert!(refusal("sweep cutover/swarm").contains("--seeds <A..B>"));
@@ -512,6 +522,9 @@ mod tests {
         assert!(refusal("sweep --seeds 0..1 --jobs 0").contains("--jobs"));
         assert!(refusal("sweep --seeds 0..1 --count 2").contains("--count"));
         assert!(refusal("test nothing").contains("determinism"));
+        assert!(refusal("check h.jsonl --model map").contains("use register, cas-register or kv"));
+        assert!(refusal("check h.jsonl").contains("--model"));
+        assert!(refusal("bench everything").contains("sim"));
     }
 
     #[test]

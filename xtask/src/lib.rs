@@ -12,6 +12,7 @@ pub mod bench;
 pub mod build_id;
 pub mod bundle;
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod data;
 pub mod docs;

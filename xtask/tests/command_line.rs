@@ -340,3 +340,41 @@ fn failures_are_new_then_ongoing_then_resolved() {
     let repaired = sweep("pass");
     assert!(repaired.contains("Resolved: violation planted of fake/odd (seed 1 passes)"), "{repaired}");
 }
+
+#[test]
+fn a_history_from_anywhere_is_judged() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("check.jsonl");
+    let check = |text: &str, model: &str| {
+        fs::write(&file, text).unwrap();
+        xtask("check", &format!("check {} --model {model}", file.display()), &[])
+    };
+    let line = |client: u32, rest: &str| format!("{{\"client\":{client},\"key\":\"a\",{rest}}}\n");
+    let written = line(1, r#""op":"write","value":"v","call":0,"return":10,"outcome":"ok""#);
+    let lost = line(2, r#""op":"delete","call":20,"return":null,"outcome":"unknown""#);
+    let gone = line(3, r#""op":"read","value":null,"call":30,"return":40,"outcome":"ok""#);
+
+    let good = check(&(written.clone() + &lost + &gone), "kv");
+    assert_eq!(good.code, 0, "{}", good.stderr);
+    assert!(good.stdout.contains("3 operations on 1 keys, 1 of unknown outcome: linearizable"), "{}", good.stdout);
+
+    let bad = check(&(written.clone() + &gone), "register");
+    assert_eq!(bad.code, 100, "{}", bad.stderr);
+    assert!(bad.stdout.contains("no instant fits client 3 read a -> null (30..40)"), "{}", bad.stdout);
+
+    let refused = |text: &str, model: &str, place: &str, why: &str| {
+        let ran = check(text, model);
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        let found = ran.error().contains(&format!("check.jsonl, {place}")) && ran.error().contains(why);
+        assert!(found, "{place}: {why}: {}", ran.error());
+    };
+    let backwards = gone.replace("40", "4");
+    refused(&(written.clone() + &backwards), "kv", "line 2, field `return`", "4 is before the call at 30");
+    let erase = lost.replace("delete", "erase");
+    refused(&(written.clone() + &erase), "kv", "line 2, field `op`", "none of read, write, delete, cas");
+    refused(&(written.clone() + &lost), "cas-register", "line 2, field `op`", "try kv");
+    refused(&lost.replace("client", "clinet"), "kv", "line 1, field `client`", "is missing");
+
+    let missing = xtask("check-missing", "check /no/such/history.jsonl --model kv", &[]);
+    assert_eq!(missing.code, 2);
+    assert!(missing.error().contains("/no/such/history.jsonl"), "{}", missing.stderr);
+}
