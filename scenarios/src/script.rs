@@ -225,6 +225,6 @@ mod tests {
         let script: Vec<String> = plan.workload.script.iter().map(ToString::to_string).collect();
         assert_eq!(script, ["2.001 ms client-1 delete 1", "3 ms client-2 delete 7"]);
         assert_eq!((plan.timing.chaos_from_us, plan.migrations[0].after_us), (1_500, 4_000));
-        assert_eq!(Plan::from_toml(&plan.to_toml()), Ok(plan));
+        assert_eq!(Plan::read("plan.toml", &plan.to_toml()), Ok(plan));
     }
 }

@@ -95,7 +95,7 @@ fn run_one(arguments: &Arguments) -> Result<ExitCode, Problem> {
     let (scenario, plan) = match &arguments.plan {
         None => {
             let scenario = catalog::find(&arguments.scenario)?;
-            let plan = catalog::draw(scenario, arguments.seed, arguments.profile, &arguments.settings)?;
+            let plan = catalog::draw(scenario, arguments.seed, arguments.profile.clone(), &arguments.settings)?;
             (scenario, plan)
         }
         Some(path) => {

@@ -3,7 +3,7 @@
 #![cfg(madsim)]
 
 use miroir_scenarios::catalog::{self, SCENARIOS};
-use miroir_scenarios::plan::Profile;
+use miroir_scenarios::plan::{Plan, Profile};
 use miroir_scenarios::{canary, run};
 use miroir_sim::Seed;
 use miroir_sim::trace::{Mode, Trace};
@@ -43,7 +43,7 @@ fn a_plan_survives_its_file() {
         for seed in 0..20 {
             let plan = catalog::draw(scenario, Seed(seed), Profile::Storm, &[]).expect("a drawn plan is a good plan");
             let text = plan.to_toml();
-            let read = miroir_scenarios::plan::Plan::from_toml(&text).expect(&text);
+            let read = Plan::read("plan.toml", &text).expect(&text);
             assert_eq!(read, plan);
         }
     }
@@ -56,10 +56,10 @@ fn bad_plans_are_refused_by_field() {
     let refused = |from: &str, to: &str| {
         let text = good.replacen(from, to, 1);
         assert_ne!(text, good, "{from} is in the plan");
-        miroir_scenarios::plan::Plan::from_toml(&text).expect_err(to)
+        Plan::read("plan.toml", &text).expect_err(to)
     };
     assert!(refused("reads = \"3/10\"", "reads = \"3/2\"").contains("3/2"));
-    assert!(refused("clients = 8", "clients = 0").contains("workload.clients = 0: allowed are 1 to 1000"));
+    assert!(refused("clients = 8", "clients = 0").contains("workload.clients: 0 is outside 1 to 1000"));
     assert!(refused("clients = 8", "klients = 8").contains("klients"));
     let error =
         catalog::draw(scenario, PINNED, Profile::Calm, &["replication=2".to_owned()]).expect_err("no such thing");

@@ -67,15 +67,15 @@ pub enum Outcome {
     Unknown,
 }
 
-/// One operation. Times in simulated nanoseconds.
+/// One operation on a value under a key, or, with an `O` of your own, on whatever a system offers. Times in simulated nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operation {
+pub struct Operation<O = Op> {
     /// Which client.
     pub client: u32,
     /// On which key.
     pub key: Arc<str>,
     /// What.
-    pub op: Op,
+    pub op: O,
     /// When it was called.
     pub call: Nanos,
     /// When it returned; none if its outcome is unknown.

@@ -16,7 +16,7 @@ pub fn run(file: &Path, model: ModelKind) -> Result<ExitCode, Failure> {
         ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::InvalidData => {
             Failure::refused(format!("{shown}: {error}; give a file of JSON lines, such as the history.jsonl of a run"))
         }
-        _ => Failure::io("read", shown, &error),
+        _ => Failure::io("read", file.display(), &error),
     })?;
     let checked = check_file(&shown.to_string(), &text, model).map_err(Failure::refused)?;
     out(&checked);

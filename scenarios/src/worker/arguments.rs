@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use miroir_sim::Seed;
 use miroir_sim::trace::Mode;
 
+use super::files;
 use crate::plan::Profile;
 
 pub enum Command {
@@ -33,7 +34,7 @@ pub struct Arguments {
     pub build: Option<String>,
 }
 
-const USAGE: &str = "miroir-worker run --scenario ID --seed N [--plan FILE] [--profile calm|usual|storm] \
+const USAGE: &str = "miroir-worker run --scenario ID --seed N [--plan FILE] [--profile calm|usual|storm|FILE] \
      [--set key=value]... [--mutant ID] [--trace off|short|full] [--out DIR] [--events FILE] [--json] \
      [--build ID] | scenarios [--json] | set-help | check DIR";
 
@@ -81,7 +82,9 @@ fn parse_run(arguments: &[String]) -> Result<Arguments, String> {
             "--scenario" => parsed.scenario = value.clone(),
             "--seed" => parsed.seed = value.parse().map_err(|error| format!("--seed: {error}"))?,
             "--plan" => parsed.plan = Some(value.into()),
-            "--profile" => parsed.profile = value.parse().map_err(|error| format!("--profile: {error}"))?,
+            "--profile" => {
+                parsed.profile = files::read_profile(value).map_err(|error| format!("--profile: {error}"))?
+            }
             "--set" => parsed.settings.push(value.clone()),
             "--mutant" => parsed.mutant = Some(mutant(value)?),
             "--trace" => parsed.trace = value.parse().map_err(|error| format!("--trace: {error}"))?,

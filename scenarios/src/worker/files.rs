@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use miroir_sim::history;
+use miroir_sim::{history, profile};
 
 use crate::catalog::Scenario;
 use crate::judge::{self, kind};
-use crate::plan::Plan;
+use crate::plan::{Plan, Profile};
 use crate::run::Outcome;
 use crate::worker::arguments::Arguments;
 
@@ -15,12 +15,22 @@ fn cannot(what: &str, path: &Path, error: std::io::Error) -> String {
     format!("cannot {what} {}: {error}", path.display())
 }
 
-/// Reads a plan, or the plan in a bundle; the error names the file.
+/// Reads a plan, or the plan in a bundle; the error names file, line and field.
 pub fn read_plan(path: &Path) -> Result<Plan, String> {
     let text = fs::read_to_string(path).map_err(|error| cannot("read the plan", path, error))?;
-    let bundled = text.parse::<toml::Table>().ok().and_then(|mut bundle| bundle.remove("plan"));
-    let text = bundled.map_or(text, |plan| plan.to_string());
-    Plan::from_toml(&text).map_err(|problem| format!("{}: {problem}", path.display()))
+    Plan::read(&path.display().to_string(), &text)
+}
+
+/// A profile by its name, or from a file.
+pub fn read_profile(name: &str) -> Result<Profile, String> {
+    if let Some(named) = Profile::named(name) {
+        return Ok(named);
+    }
+    let text = fs::read_to_string(name).map_err(|error| {
+        format!("`{name}` is no profile: use calm, usual, storm, or a file that can be read ({error})")
+    })?;
+    let ranges = profile::Profile::read(name, &text)?;
+    Ok(Profile::File(Box::new(ranges)))
 }
 
 pub fn write_lines(path: &Path, lines: Vec<String>) -> Result<(), String> {

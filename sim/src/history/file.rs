@@ -82,24 +82,26 @@ fn operation(line: &str, keys: &mut BTreeMap<String, Arc<str>>) -> Result<Operat
     let client = u32::try_from(client).map_err(|_| problem("client", "is at most 4294967295"))?;
     let key = fields.text("key")?;
     let key = keys.entry(key).or_insert_with_key(|key| key.as_str().into()).clone();
-    let op = match fields.text("op")?.as_str() {
-        "read" => Op::Read { value: fields.text_or_null("value")? },
-        "write" => Op::Write { value: fields.text("value")? },
-        "delete" => Op::Delete,
-        "cas" => {
-            let swapped = fields.0.remove("swapped").unwrap_or(Value::Bool(false));
-            let swapped = swapped.as_bool().ok_or_else(|| problem("swapped", "is true or false"))?;
-            Op::Cas { from: fields.text_or_null("from")?, to: fields.text("to")?, swapped }
-        }
-        other => return Err(problem("op", &format!("`{other}` is none of read, write, delete, cas"))),
-    };
-    let call = fields.number("call")?;
     let outcome = match fields.text("outcome")?.as_str() {
         "ok" => Outcome::Ok,
         "rejected" => Outcome::Rejected,
         "unknown" => Outcome::Unknown,
         other => return Err(problem("outcome", &format!("`{other}` is none of ok, rejected, unknown"))),
     };
+    let (op, its_fields) = match fields.text("op")?.as_str() {
+        // What was read is known only if the read has returned.
+        "read" if outcome != Outcome::Ok && !fields.0.contains_key("value") => (Op::Read { value: None }, "value, "),
+        "read" => (Op::Read { value: fields.text_or_null("value")? }, "value, "),
+        "write" => (Op::Write { value: fields.text("value")? }, "value, "),
+        "delete" => (Op::Delete, ""),
+        "cas" => {
+            let swapped = fields.0.remove("swapped").unwrap_or(Value::Bool(false));
+            let swapped = swapped.as_bool().ok_or_else(|| problem("swapped", "is true or false"))?;
+            (Op::Cas { from: fields.text_or_null("from")?, to: fields.text("to")?, swapped }, "from, to, swapped, ")
+        }
+        other => return Err(problem("op", &format!("`{other}` is none of read, write, delete, cas"))),
+    };
+    let call = fields.number("call")?;
     let ret = fields.returned(call, outcome)?;
     let version = match fields.0.remove("version") {
         None | Some(Value::Null) => None,
@@ -107,7 +109,10 @@ fn operation(line: &str, keys: &mut BTreeMap<String, Arc<str>>) -> Result<Operat
         Some(_) => return Err(problem("version", "is a string, counter:writer")),
     };
     match fields.0.keys().next() {
-        Some(unknown) => Err((None, format!("unknown field `{unknown}`"))),
+        Some(unknown) => {
+            let allowed = format!("client, op, key, {its_fields}call, return, outcome, version");
+            Err((None, format!("unknown field `{unknown}`; this operation has {allowed}")))
+        }
         None => Ok(Operation { client, key, op, call, ret, outcome, version }),
     }
 }
@@ -172,6 +177,9 @@ mod tests {
         assert_eq!(operations.len(), 4);
         assert_eq!(to_jsonl(&operations), LINES);
         assert_eq!(parse("\n\n"), Ok(vec![]));
+        let lost = r#"{"client":4,"op":"read","key":"a","call":130,"outcome":"unknown"}"#;
+        let read = parse(lost).expect("a read that never returned has read nothing");
+        assert_eq!((&read[0].op, read[0].ret), (&Op::Read { value: None }, None));
     }
 
     #[test]
@@ -189,7 +197,10 @@ mod tests {
         assert_eq!(error("\"call\":120,", ""), "line 1, field `call`: is missing");
         assert_eq!(error("\"value\":\"v17\"", "\"value\":null"), "line 1, field `value`: is null; a string is needed");
         assert_eq!(error("\"delete\"", "\"erase\""), "line 3, field `op`: `erase` is none of read, write, delete, cas");
-        assert_eq!(error("\"client\":4", "\"client\":4,\"zeal\":1"), "line 2: unknown field `zeal`");
+        assert_eq!(
+            error("\"client\":4", "\"client\":4,\"zeal\":1"),
+            "line 2: unknown field `zeal`; this operation has client, op, key, value, call, return, outcome, version"
+        );
         assert!(error("{\"client\":5", "{client:5").starts_with("line 3: not JSON"));
         assert!(error("2:ab", "2").starts_with("line 1, field `version`: `2` is no version"));
     }

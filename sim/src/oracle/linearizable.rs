@@ -2,8 +2,9 @@
 //!
 //! Checked per key, which is enough: linearizability is local (Herlihy and Wing 1990). For each key, first the cheap ways: if every operation
 //! knows its version, the versions give an order, and it only remains to verify that order against values and real time (`witness`); if all
-//! written values differ, their zones decide (`zones`). Otherwise a search in the manner of Wing and Gong (1993) with the memory of Lowe (2017) decides (`search`). A violation is cut down
-//! to a short part of the history that is wrong by itself (`shorten`).
+//! written values differ, their zones decide (`zones`); a value that nobody had written yet is wrong by itself. Otherwise a search in the manner
+//! of Wing and Gong (1993) with the memory of Lowe (2017) decides (`search`). A violation is cut down to a short part of the history that is
+//! wrong by itself (`shorten`).
 //!
 //! Operations of unknown outcome may take effect at any instant after their call, or never. Rejected ones never do.
 
@@ -23,14 +24,15 @@ pub use self::model::{Model, ModelKind, ModelMismatch, Register};
 use self::search::Search;
 use self::zones::Zones;
 use crate::history::{Op, Operation, Outcome};
+use crate::time::Nanos;
 
 /// What the checker says about a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub enum Judgement<O = Op> {
     /// All keys are.
     Linearizable,
     /// This key is not.
-    Violation(Box<Violation>),
+    Violation(Box<Violation<O>>),
     /// The search gave up on this key. Nothing is claimed.
     Undecided {
         /// Which key.
@@ -42,17 +44,20 @@ pub enum Judgement {
 
 /// Why a key is not linearizable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
+pub struct Violation<O = Op> {
     /// Which key.
     pub key: Arc<str>,
     /// The operation that can be placed nowhere, given the others of `part`.
-    pub stuck: Operation,
+    pub stuck: Operation<O>,
     /// A short part of the history that is not linearizable by itself, in the order of the calls. Operations that had not returned when it went
     /// wrong are shown as unknown.
-    pub part: Vec<Operation>,
+    pub part: Vec<Operation<O>>,
 }
 
-impl fmt::Display for Violation {
+impl<O> fmt::Display for Violation<O>
+where
+    Operation<O>: fmt::Display,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "key {} is not linearizable: no instant fits {}", self.key, self.stuck)?;
         for operation in &self.part {
@@ -85,7 +90,7 @@ pub fn check(operations: &[Operation], kind: ModelKind, budget: usize) -> Result
     }
     let mut report = Report { judgement: Judgement::Linearizable, keys: keys.len(), by_versions: 0 };
     for operations in keys.into_values() {
-        let operations = relevant(&operations);
+        let operations = relevant(&Register, &operations);
         if witness::proves(&operations) {
             report.by_versions += 1;
             continue;
@@ -93,9 +98,12 @@ pub fn check(operations: &[Operation], kind: ModelKind, budget: usize) -> Result
         let judged = match zones::decide(&operations) {
             Zones::Linearizable => continue,
             Zones::Conflict(part) => {
-                judge(&part.into_iter().map(|index| operations[index].clone()).collect::<Vec<_>>(), budget)
+                judge(&Register, &part.into_iter().map(|index| operations[index].clone()).collect::<Vec<_>>(), budget)
             }
-            Zones::Unfit => judge(&operations, budget),
+            Zones::Unfit => match invented(&operations) {
+                Some(at) => judge(&Register, &operations[at..=at], budget),
+                None => judge(&Register, &operations, budget),
+            },
         };
         match judged {
             Judgement::Linearizable => {}
@@ -113,45 +121,54 @@ pub fn check(operations: &[Operation], kind: ModelKind, budget: usize) -> Result
     Ok(report)
 }
 
-/// Decides one key by search alone.
-fn judge(operations: &[Operation], budget: usize) -> Judgement {
+/// The first operation that was answered with a value before anybody had called to write it: wrong by itself, whatever else there is. The search
+/// would find it too, but only after everything that operations of unknown outcome could have done.
+fn invented(operations: &[Operation]) -> Option<usize> {
+    let mut written: BTreeMap<&str, Nanos> = BTreeMap::new();
+    for operation in operations {
+        if let Op::Write { value } | Op::Cas { to: value, .. } = &operation.op {
+            written.entry(value).and_modify(|call| *call = operation.call.min(*call)).or_insert(operation.call);
+        }
+    }
+    operations.iter().position(|operation| {
+        let answer = match &operation.op {
+            Op::Read { value } => value,
+            Op::Cas { from, swapped: true, .. } => from,
+            Op::Cas { swapped: false, .. } | Op::Write { .. } | Op::Delete => return false,
+        };
+        let (Some(answer), Some(ret)) = (answer, operation.ret) else { return false };
+        operation.outcome == Outcome::Ok && written.get(answer.as_str()).is_none_or(|&call| ret < call)
+    })
+}
+
+/// Checks operations on one thing against any sequential model, by search alone; `budget` bounds the states visited. Histories of many
+/// independent things are checked thing by thing, which is enough.
+pub fn check_model<M: Model>(model: &M, operations: &[Operation<M::Op>], budget: usize) -> Judgement<M::Op> {
+    judge(model, &relevant(model, &operations.iter().collect::<Vec<_>>()), budget)
+}
+
+/// Decides one key. Nothing was rejected.
+fn judge<M: Model>(model: &M, operations: &[Operation<M::Op>], budget: usize) -> Judgement<M::Op> {
     let Some(key) = operations.first().map(|operation| operation.key.clone()) else { return Judgement::Linearizable };
-    match search::search(&Register, operations, budget) {
+    match search::search(model, operations, budget) {
         Search::Linearizable => Judgement::Linearizable,
         Search::Undecided { states } => Judgement::Undecided { key, states },
         Search::Stuck { operation } => {
-            let (part, stuck) = shorten::shorten(operations, operation, budget);
+            let (part, stuck) = shorten::shorten(model, operations, operation, budget);
             Judgement::Violation(Box::new(Violation { key, stuck, part }))
         }
     }
 }
 
-/// The operations of one key that can matter, in the order of their calls: nothing that was rejected, no read without an answer, no unknown
-/// write whose effect nobody can have seen (leaving it out proves as much as letting it never happen).
-fn relevant(operations: &[&Operation]) -> Vec<Operation> {
-    let kept = |operation: &&&Operation| match operation.outcome {
-        Outcome::Ok => true,
-        Outcome::Rejected => false,
-        Outcome::Unknown => !matches!(operation.op, Op::Read { .. }) && observed(&operation.op, operations),
-    };
-    let mut kept: Vec<Operation> = operations.iter().filter(kept).map(|&operation| operation.clone()).collect();
+/// The operations of one key that can matter, in the order of their calls: nothing that was rejected, nothing of unknown outcome that explains
+/// nothing (leaving it out proves as much as letting it never happen).
+fn relevant<M: Model>(model: &M, operations: &[&Operation<M::Op>]) -> Vec<Operation<M::Op>> {
+    let mut kept: Vec<&Operation<M::Op>> =
+        operations.iter().copied().filter(|operation| operation.outcome != Outcome::Rejected).collect();
+    let mut dispensable = model.dispensable(&kept).into_iter();
+    kept.retain(|operation| !(dispensable.next() == Some(true) && operation.outcome == Outcome::Unknown));
     kept.sort_by_key(|operation| operation.call);
-    kept
-}
-
-/// True if some operation among `others` may have seen the effect of `op`.
-fn observed(op: &Op, others: &[&Operation]) -> bool {
-    let effect = match op {
-        Op::Read { .. } => return false,
-        Op::Write { value } => Some(value),
-        Op::Delete => None,
-        Op::Cas { .. } => return true,
-    };
-    others.iter().any(|other| match &other.op {
-        Op::Read { value } => other.outcome == Outcome::Ok && value.as_ref() == effect,
-        Op::Cas { .. } => other.outcome != Outcome::Rejected,
-        Op::Write { .. } | Op::Delete => false,
-    })
+    kept.into_iter().cloned().collect()
 }
 
 #[cfg(test)]

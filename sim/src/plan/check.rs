@@ -81,7 +81,7 @@ impl SimPlan {
 
 impl PlanError {
     /// From the error of the TOML reader, with its place.
-    pub(crate) fn malformed(text: &str, error: &toml::de::Error) -> PlanError {
+    pub fn malformed(text: &str, error: &toml::de::Error) -> PlanError {
         let start = error.span().map(|span| span.start);
         let line = start.map(|start| line_at(text, start));
         let key = line.and_then(|line| text.lines().nth(line - 1)).and_then(|line| line.split_once('='));

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use miroir_scenarios::plan::NEVER_DRAWN;
 use miroir_sim::coverage::Matrix;
+use miroir_sim::plan::FaultKind;
 use miroir_sim::record::VERSION;
 use miroir_sim::verdict::Verdict;
 use serde_json::json;
@@ -142,25 +144,30 @@ fn align_right(table: &mut Table, column: usize) {
 }
 
 /// Which fault began in which phase, how often: the whole sweep's, all scenarios together.
-fn matrix(outcome: &Outcome) -> Option<Table> {
+fn matrix(outcome: &Outcome) -> Option<String> {
     let mut whole = Matrix::default();
     outcome.tallies.iter().for_each(|tally| whole.merge(&tally.matrix));
-    let mut kinds: Vec<&str> = whole.rows().flat_map(|(_, kinds)| kinds.keys().map(String::as_str)).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    if kinds.is_empty() {
+    if whole.is_empty() {
         return None;
     }
+    let phases: Vec<&str> = whole.rows().map(|(phase, _)| phase).collect();
+    let (began, never): (Vec<&str>, Vec<&str>) = FaultKind::NAMES.into_iter().partition(|kind| whole.total(kind) > 0);
     let mut table = table([]);
-    table.set_header(["phase \\ fault"].into_iter().chain(kinds.iter().copied()));
-    for (phase, _) in whole.rows() {
-        let counts = kinds.iter().map(|kind| whole.get(phase, kind).to_string());
-        table.add_row([phase.to_owned()].into_iter().chain(counts));
+    table.set_header(["fault \\ phase"].into_iter().chain(phases.iter().copied()));
+    for kind in began {
+        let counts = phases.iter().map(|phase| whole.get(phase, kind).to_string());
+        table.add_row([kind.to_owned()].into_iter().chain(counts));
     }
-    for column in 1..=kinds.len() {
+    for column in 1..=phases.len() {
         align_right(&mut table, column);
     }
-    Some(table)
+    let mut text = table.to_string();
+    for kind in never {
+        let reason = NEVER_DRAWN.iter().find(|(known, _)| *known == kind).map(|&(_, why)| why);
+        let reason = reason.unwrap_or("drawn for other seeds, scenarios or profiles");
+        text.push_str(&format!("\n{kind}: never, {reason}"));
+    }
+    Some(text)
 }
 
 /// What is wrong beyond single seeds, and what is right again.

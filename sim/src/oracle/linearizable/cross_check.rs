@@ -104,8 +104,8 @@ fn two_checkers_agree_on_thousands_of_histories() {
     for round in 0..10_000 {
         let operations = history(&mut dice);
         let zones = by_zones(&operations);
-        let relevant = relevant(&operations.iter().collect::<Vec<_>>());
-        let searched = judge(&relevant, BUDGET) == Judgement::Linearizable;
+        let relevant = relevant(&Register, &operations.iter().collect::<Vec<_>>());
+        let searched = judge(&Register, &relevant, BUDGET) == Judgement::Linearizable;
         assert_eq!(searched, zones, "round {round}: the search and the zones disagree: {operations:#?}");
         match check(&operations, ModelKind::Register, BUDGET).expect("a register").judgement {
             Judgement::Linearizable => {
@@ -123,29 +123,42 @@ fn two_checkers_agree_on_thousands_of_histories() {
     assert!(good > 3_000 && bad > 1_500, "{good} good, {bad} bad");
 }
 
-/// 100,000 operations on one key, no versions, 2 % unknown.
-fn long(dice: &mut Stream) -> Vec<Operation> {
+/// 100,000 operations on one key, no versions, 2 % unknown; with `deletes`, values that come again as well, so that only the search can tell.
+fn long(dice: &mut Stream, deletes: bool) -> Vec<Operation> {
     let mut state = None;
     let operation = |n: u64| {
         let effect = n * 10;
         let (call, ret) = (effect - dice.below(60).min(effect), effect + dice.below(60));
-        let op = match dice.below(3) {
-            0 => Op::Write { value: format!("v{n}") },
+        let op = match dice.below(9) {
+            0 if deletes => Op::Delete,
+            1 if deletes => Op::Cas { from: state.clone(), to: format!("v{}", n % 1_000), swapped: true },
+            0..=2 => Op::Write { value: format!("v{}", if deletes { n % 1_000 } else { n }) },
             _ => Op::Read { value: state.clone() },
         };
-        if let Op::Write { value } = &op {
-            state = Some(value.clone());
-        }
         let outcome = if dice.below(50) == 0 { Outcome::Unknown } else { Outcome::Ok };
         let ret = (outcome == Outcome::Ok).then_some(ret);
-        Operation { client: n as u32 % 16, key: "k".into(), op, call, ret, outcome, version: None }
+        let operation = Operation { client: n as u32 % 16, key: "k".into(), op, call, ret, outcome, version: None };
+        state = Register.step(&state, &operation).expect("it is made to fit");
+        operation
     };
     (0..100_000).map(operation).collect()
 }
 
 #[test]
+fn a_hundred_thousand_operations_are_searched_and_what_nobody_wrote_is_shown_alone() {
+    let mut operations = long(&mut Dice::new(Seed(5)).stream("long", 0), true);
+    let judged = |operations: &[Operation]| check(operations, ModelKind::Kv, BUDGET).expect("a kv").judgement;
+    assert_eq!(judged(&operations), Judgement::Linearizable);
+    let is_read = |operation: &Operation| matches!(operation.op, Op::Read { .. }) && operation.outcome == Outcome::Ok;
+    let victim = (90_000..).find(|&at| is_read(&operations[at])).expect("most are reads");
+    operations[victim].op = Op::Read { value: Some("nobody wrote this".to_owned()) };
+    let Judgement::Violation(found) = judged(&operations) else { panic!("an invented value") };
+    assert_eq!((&found.stuck, found.part.len()), (&operations[victim], 1), "{found}");
+}
+
+#[test]
 fn a_hundred_thousand_operations_are_judged_and_a_stale_read_among_them_is_shown_alone() {
-    let mut operations = long(&mut Dice::new(Seed(4)).stream("long", 0));
+    let mut operations = long(&mut Dice::new(Seed(4)).stream("long", 0), false);
     assert!(by_zones_fast(&operations));
     let judged =
         |operations: &[Operation]| check(operations, ModelKind::Register, BUDGET).expect("a register").judgement;

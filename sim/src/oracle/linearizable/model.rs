@@ -1,11 +1,15 @@
 //! Sequential specifications: what an operation does when nothing else is going on.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use crate::history::{Op, Operation, Outcome};
 
 /// A sequential specification of one key.
 pub trait Model {
+    /// What can be asked for, together with what was answered.
+    type Op: Clone + PartialEq;
+
     /// Everything that later operations can depend on.
     type State: Clone + Ord;
 
@@ -14,7 +18,14 @@ pub trait Model {
 
     /// The state after `operation`, or none if it cannot have returned what it did. The results of operations of unknown outcome are not known
     /// and forbid nothing.
-    fn step(&self, state: &Self::State, operation: &Operation) -> Option<Self::State>;
+    fn step(&self, state: &Self::State, operation: &Operation<Self::Op>) -> Option<Self::State>;
+
+    /// Which of these operations explain nothing: those that change nothing, and those whose effect none of these can have seen. If the rest is
+    /// wrong without any number of them, it is wrong with them. Only such operations are left out of what is shown of a violation. With the
+    /// default, none.
+    fn dispensable(&self, operations: &[&Operation<Self::Op>]) -> Vec<bool> {
+        vec![false; operations.len()]
+    }
 }
 
 /// A value that can be read, written, deleted, and swapped; at first there is none.
@@ -22,6 +33,7 @@ pub trait Model {
 pub struct Register;
 
 impl Model for Register {
+    type Op = Op;
     type State = Option<String>;
 
     fn initial(&self) -> Option<String> {
@@ -40,6 +52,30 @@ impl Model for Register {
                 possible.then(|| if swaps { Some(to.clone()) } else { state.clone() })
             }
         }
+    }
+
+    /// What is read or swapped away was seen. Without a change that nobody saw, its neighbours find the value before it; only a swap that failed
+    /// could object to that.
+    fn dispensable(&self, operations: &[&Operation]) -> Vec<bool> {
+        let failed = |operation: &Operation| {
+            operation.outcome == Outcome::Ok && matches!(operation.op, Op::Cas { swapped: false, .. })
+        };
+        let mut seen: BTreeSet<Option<&str>> = BTreeSet::new();
+        for operation in operations {
+            match &operation.op {
+                Op::Read { value } if operation.outcome == Outcome::Ok => _ = seen.insert(value.as_deref()),
+                Op::Cas { from, .. } if !failed(operation) => _ = seen.insert(from.as_deref()),
+                Op::Read { .. } | Op::Write { .. } | Op::Delete | Op::Cas { .. } => {}
+            }
+        }
+        let none_failed = !operations.iter().any(|operation| failed(operation));
+        let explains_nothing = |operation: &&Operation| match &operation.op {
+            Op::Read { .. } => true,
+            Op::Write { value } => none_failed && !seen.contains(&Some(value.as_str())),
+            Op::Delete => none_failed && !seen.contains(&None),
+            Op::Cas { to, .. } => failed(operation) || none_failed && !seen.contains(&Some(to.as_str())),
+        };
+        operations.iter().map(explains_nothing).collect()
     }
 }
 

@@ -44,7 +44,7 @@ struct Frame {
 }
 
 /// Checks the operations of one key, which are in the order of their calls and hold no rejected ones.
-pub(super) fn search<M: Model>(model: &M, operations: &[Operation], budget: usize) -> Search {
+pub(super) fn search<M: Model>(model: &M, operations: &[Operation<M::Op>], budget: usize) -> Search {
     let mut events = Events::new(operations);
     let unknown = Unknown::of(operations);
     let mut placed = Placed::new(operations);
@@ -131,7 +131,7 @@ struct Unknown {
 
 impl Unknown {
     /// All of them, in the order of their calls.
-    fn of(operations: &[Operation]) -> Vec<Unknown> {
+    fn of<O: PartialEq>(operations: &[Operation<O>]) -> Vec<Unknown> {
         let indices: Vec<usize> = (0..operations.len()).filter(|&index| !is_known(&operations[index])).collect();
         let equal = |at: usize| {
             indices[..at].iter().rev().copied().find(|&earlier| operations[earlier].op == operations[indices[at]].op)
@@ -145,7 +145,7 @@ impl Unknown {
     }
 }
 
-fn is_known(operation: &Operation) -> bool {
+fn is_known<O>(operation: &Operation<O>) -> bool {
     operation.outcome == Outcome::Ok
 }
 
@@ -167,7 +167,7 @@ struct Events {
 }
 
 impl Events {
-    fn new(operations: &[Operation]) -> Events {
+    fn new<O>(operations: &[Operation<O>]) -> Events {
         let mut order: Vec<(Nanos, bool, usize)> = Vec::with_capacity(operations.len() * 2);
         for (index, operation) in operations.iter().enumerate() {
             // At the same instant calls come first: operations that touch are concurrent.
@@ -211,7 +211,7 @@ impl Events {
     }
 
     /// When the first operation that is not placed has returned.
-    fn first_return(&self, operations: &[Operation]) -> Nanos {
+    fn first_return<O>(&self, operations: &[Operation<O>]) -> Nanos {
         let mut node = self.first();
         loop {
             match self.events[node] {
@@ -258,7 +258,7 @@ struct Placed {
 }
 
 impl Placed {
-    fn new(operations: &[Operation]) -> Placed {
+    fn new<O>(operations: &[Operation<O>]) -> Placed {
         let (mut known, mut unknown) = (0, 0);
         let slot = operations.iter().map(|operation| {
             let count = if is_known(operation) { &mut known } else { &mut unknown };

@@ -2,6 +2,7 @@ use super::*;
 use crate::dice::{Dice, Random, Stream};
 use crate::history::{Version, parse};
 use crate::seed::Seed;
+use crate::time::Nanos;
 
 /// `client op value call return` per line; `-` for null or unknown.
 fn history(text: &str) -> Vec<Operation> {
@@ -284,4 +285,60 @@ fn a_long_history_without_versions_is_searched_in_no_time() {
     }
     let report = check(&operations, ModelKind::Kv, BUDGET).expect("kv");
     assert_eq!((report.judgement, report.by_versions), (Judgement::Linearizable, 0));
+}
+
+/// First in, first out.
+struct Queue;
+
+#[derive(Clone, Debug, PartialEq)]
+enum QueueOp {
+    Push(u32),
+    /// What came out; none if it was empty.
+    Pop(Option<u32>),
+}
+
+impl Model for Queue {
+    type Op = QueueOp;
+    type State = Vec<u32>;
+
+    fn initial(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    fn step(&self, state: &Vec<u32>, operation: &Operation<QueueOp>) -> Option<Vec<u32>> {
+        let mut after = state.clone();
+        match operation.op {
+            QueueOp::Push(number) => after.push(number),
+            QueueOp::Pop(answer) => {
+                let first = (!after.is_empty()).then(|| after.remove(0));
+                if operation.outcome == Outcome::Ok && first != answer {
+                    return None;
+                }
+            }
+        }
+        Some(after)
+    }
+}
+
+#[test]
+fn a_model_of_your_own_is_checked_too() {
+    let operation = |client, op, call, ret: Option<Nanos>| {
+        let outcome = if ret.is_some() { Outcome::Ok } else { Outcome::Unknown };
+        Operation { client, key: "q".into(), op, call, ret, outcome, version: None }
+    };
+    let history = |last| {
+        vec![
+            operation(1, QueueOp::Push(1), 0, Some(10)),
+            operation(2, QueueOp::Push(2), 5, Some(12)),
+            operation(3, QueueOp::Pop(None), 20, None),
+            operation(4, QueueOp::Pop(Some(last)), 30, Some(40)),
+            operation(4, QueueOp::Push(3), 50, Some(60)),
+        ]
+    };
+    for concurrent_or_after_a_lost_pop in [1, 2] {
+        let judged = check_model(&Queue, &history(concurrent_or_after_a_lost_pop), BUDGET);
+        assert_eq!(judged, Judgement::Linearizable);
+    }
+    let Judgement::Violation(found) = check_model(&Queue, &history(3), BUDGET) else { panic!("3 was not pushed yet") };
+    assert_eq!((found.stuck.client, found.part.len()), (4, 4), "what came later explains nothing: {:?}", found.part);
 }

@@ -1,0 +1,88 @@
+//! The workload on moonpool: one process, three clients, a stream each; its own default latencies. No history, no trace, no faults.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use futures::io::{AsyncReadExt, AsyncWriteExt};
+use moonpool_sim::{
+    NetworkProvider, Process, SimContext, SimulationBuilder, SimulationResult, TaskProvider, TcpListenerTrait, Workload,
+    WorkloadCount,
+};
+
+use crate::workload::{CLIENTS, PAYLOAD, share};
+
+/// One world on a fresh thread.
+pub fn run(seed: u64, total: u64) {
+    std::thread::spawn(move || run_here(seed, total)).join().expect("runs");
+}
+
+fn run_here(seed: u64, total: u64) {
+    let report = SimulationBuilder::new()
+        .processes(1, || Box::new(Server))
+        .workloads(WorkloadCount::Fixed(CLIENTS as usize), move |client| {
+            Box::new(Client { name: format!("client-{client}"), requests: share(client as u64, total) })
+        })
+        .set_iterations(1)
+        .set_debug_seeds(vec![seed])
+        .run();
+    assert_eq!((report.successful_runs, report.failed_runs), (1, 0), "every request is answered");
+}
+
+struct Server;
+
+#[async_trait]
+impl Process for Server {
+    fn name(&self) -> &'static str {
+        "server"
+    }
+
+    async fn run(&mut self, context: &SimContext) -> SimulationResult<()> {
+        let listener = context.network().bind(context.my_ip()).await?;
+        let count = Arc::new(AtomicU64::new(0));
+        loop {
+            let (mut stream, _) = moonpool_sim::select! {
+                biased;
+                accepted = listener.accept() => accepted?,
+                () = context.shutdown().cancelled() => return Ok(()),
+            };
+            let count = count.clone();
+            let answer = async move {
+                let mut buffer = [0; PAYLOAD];
+                while stream.read_exact(&mut buffer).await.is_ok() {
+                    let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+                    buffer[8..16].copy_from_slice(&number.to_le_bytes());
+                    if stream.write_all(&buffer).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            context.task().spawn_task("answer", answer);
+        }
+    }
+}
+
+struct Client {
+    name: String,
+    requests: u64,
+}
+
+#[async_trait]
+impl Workload for Client {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn run(&mut self, context: &SimContext) -> SimulationResult<()> {
+        let server = context.topology().all_process_ips()[0].clone();
+        let mut stream = context.network().connect(&server).await?;
+        let mut buffer = [0; PAYLOAD];
+        for number in 0..self.requests {
+            buffer[..8].copy_from_slice(&number.to_le_bytes());
+            stream.write_all(&buffer).await?;
+            stream.read_exact(&mut buffer).await?;
+            assert_eq!(buffer[..8], number.to_le_bytes());
+        }
+        Ok(())
+    }
+}
