@@ -39,12 +39,16 @@ fn plan_and_verdict_of_the_pinned_seed() {
 
 #[test]
 fn a_plan_survives_its_file() {
-    for scenario in SCENARIOS {
-        for seed in 0..20 {
-            let plan = catalog::draw(scenario, Seed(seed), Profile::Storm, &[]).expect("a drawn plan is a good plan");
-            let text = plan.to_toml();
-            let read = Plan::read("plan.toml", &text).expect(&text);
-            assert_eq!(read, plan);
+    let file = miroir_sim::profile::Profile::named("storm").expect("it comes along");
+    for profile in [Profile::Storm, Profile::File(Box::new(file))] {
+        for scenario in SCENARIOS {
+            for seed in 0..20 {
+                let plan =
+                    catalog::draw(scenario, Seed(seed), profile.clone(), &[]).expect("a drawn plan is a good plan");
+                let text = plan.to_toml();
+                let read = Plan::read("plan.toml", &text).expect(&text);
+                assert_eq!(read, plan);
+            }
         }
     }
 }
@@ -61,6 +65,12 @@ fn bad_plans_are_refused_by_field() {
     assert!(refused("reads = \"3/10\"", "reads = \"3/2\"").contains("3/2"));
     assert!(refused("clients = 8", "clients = 0").contains("workload.clients: 0 is outside 1 to 1000"));
     assert!(refused("clients = 8", "klients = 8").contains("klients"));
+    let line = 1 + good.lines().position(|line| line.starts_with("clients")).expect("it is there");
+    let error = refused("clients = 8", "clients = 0");
+    assert!(error.starts_with(&format!("plan.toml, line {line}: workload.clients: 0 is outside 1 to 1000")), "{error}");
+    let bundle = format!("settings = []\n[plan]\n{}", good.replace("\n[", "\n[plan.").replace("[plan.[", "[[plan."));
+    let error = Plan::read("repro.toml", &bundle.replacen("clients = 8", "clients = 0", 1)).expect_err("no clients");
+    assert!(error.starts_with(&format!("repro.toml, line {}: workload.clients: 0", line + 2)), "{error}");
     let error =
         catalog::draw(scenario, PINNED, Profile::Calm, &["replication=2".to_owned()]).expect_err("no such thing");
     assert_eq!(error, "`--set replication`: replication is 1 or 3; allowed: 1|3");

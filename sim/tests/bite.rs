@@ -10,7 +10,7 @@ use miroir_sim::disk::SimDisk;
 use miroir_sim::plan::{FaultKind, SimPlan};
 use miroir_sim::time::{MICROS, MILLIS, Nanos};
 use miroir_sim::world::Setup;
-use miroir_sim::{Incarnation, Mode, ProcessId, Seed, Trace, World};
+use miroir_sim::{Incarnation, Mode, ProcessId, Seed, Trace, World, sometimes};
 
 /// What is known after half a second.
 #[derive(Clone, Debug, Default)]
@@ -31,54 +31,97 @@ struct Seen {
 
 type Outcome = fn(&Seen) -> String;
 
+/// A partition whose sides are drawn.
+macro_rules! split {
+    ($shape:literal) => {
+        concat!("split = { among = [\"server\", \"client\"], shape = \"", $shape, "\", for_ms = 100 }")
+    };
+}
+
 /// A fault in a plan, what it is called, and the outcome that it has to change.
-const FAULTS: &[(&str, &str, &str, Outcome)] = &[
-    ("crash", "", "crash = { process = \"server\", down_ms = 50 }", |it| {
+const FAULTS: &[(&str, &str, Outcome)] = &[
+    ("crash", "crash = { process = \"server\", down_ms = 50 }", |it| {
         format!("{} lives, gap {} ms", it.lives, ms(it.longest_gap))
     }),
-    ("crash_in_commit", "", "crash_in_commit = { process = \"server\", after_disk_ops = 6, down_ms = 50 }", |it| {
+    ("crash_in_commit", "crash_in_commit = { process = \"server\", after_disk_ops = 6, down_ms = 50 }", |it| {
         format!("{} lives, gap {} ms", it.lives, ms(it.longest_gap))
     }),
-    ("pause", "", "pause = { process = \"server\", for_ms = 60 }", |it| {
+    ("pause", "pause = { process = \"server\", for_ms = 60 }", |it| {
         format!("{} lives, gap {} ms", it.lives, ms(it.longest_gap))
     }),
-    ("partition", "", "partition = { a = [\"server\"], b = [\"client\"], for_ms = 100 }", |it| {
+    ("partition", "partition = { a = [\"server\"], b = [\"client\"], for_ms = 100 }", |it| {
         format!("{} timeouts, gap {} ms", it.timeouts, ms(it.longest_gap))
     }),
-    ("one_way", "", "partition = { a = [\"server\"], b = [\"client\"], direction = \"a_to_b\", for_ms = 100 }", |it| {
+    ("one_way", "partition = { a = [\"server\"], b = [\"client\"], direction = \"a_to_b\", for_ms = 100 }", |it| {
         format!("{} timeouts, count leaps by {}", it.timeouts, it.leap)
     }),
-    ("flapping", "", "partition = { a = [\"server\"], b = [\"client\"], flap_ms = 20, for_ms = 100 }", |it| {
+    ("flapping", "partition = { a = [\"server\"], b = [\"client\"], flap_ms = 20, for_ms = 100 }", |it| {
         format!("{} timeouts, gap {} ms", it.timeouts, ms(it.longest_gap))
     }),
-    ("link", "", "link = { from = \"server\", to = \"client\", delay_us = 5000, for_ms = 100 }", |it| {
+    ("link", "link = { from = \"server\", to = \"client\", delay_us = 5000, for_ms = 100 }", |it| {
         format!("slowest {} ms", ms(it.slowest))
     }),
-    ("clog", "", "clog = { from = \"server\", to = \"client\", for_ms = 60 }", |it| {
+    ("clog", "clog = { from = \"server\", to = \"client\", for_ms = 60 }", |it| {
         format!("{} timeouts, {} replies out of date", it.timeouts, it.out_of_order)
     }),
-    ("fail_sync", "", "fail_sync = { process = \"server\" }", |it| {
+    ("fail_sync", "fail_sync = { process = \"server\" }", |it| {
         format!("{} lives, {} disk errors", it.lives, it.errors)
     }),
-    ("stall", "", "stall = { process = \"server\", stall_ms = 8, for_ms = 100 }", |it| {
+    ("stall", "stall = { process = \"server\", stall_ms = 8, for_ms = 100 }", |it| {
         format!("slowest {} ms", ms(it.slowest))
     }),
-    ("disk_errors", "", "disk_errors = { process = \"server\", for_ms = 50 }", |it| {
+    ("disk_errors", "disk_errors = { process = \"server\", for_ms = 50 }", |it| {
         format!("{} disk errors", it.errors.min(1))
     }),
-    ("disk_full", "", "disk_full = { process = \"server\", for_ms = 50 }", |it| {
+    ("disk_full", "disk_full = { process = \"server\", for_ms = 50 }", |it| {
         format!("{} disk errors", it.errors.min(1))
     }),
-    ("flip_bits", "", "flip_bits = { process = \"server\", count = 20 }", |it| {
-        format!("count leaps: {}", it.leap > 1_000)
-    }),
-    ("wipe", "", "wipe = { process = \"server\", down_ms = 10 }", |it| {
+    ("flip_bits", "flip_bits = { process = \"server\", count = 20 }", |it| format!("count leaps: {}", it.leap > 1_000)),
+    ("wipe", "wipe = { process = \"server\", down_ms = 10 }", |it| {
         format!("{} disks, counts from 1 again: {}", it.disks, it.leap > 20)
     }),
-    ("clock", "", "clock = { process = \"server\", jump_ms = 3000, for_ms = 1000 }", |it| {
+    ("clock", "clock = { process = \"server\", jump_ms = 3000, for_ms = 1000 }", |it| {
         format!("clock {} ms ahead", it.clock_ms)
     }),
 ];
+
+/// Sides that are drawn, and other ways for a fault to begin: when, and what.
+const WAYS: &[(&str, &[(&str, &str)], Outcome)] = &[
+    ("one against all others", &[("ms = 100", split!("isolate"))], cut_off),
+    ("halves", &[("ms = 100", split!("halves"))], cut_off),
+    ("drawn sides", &[("ms = 100", split!("random"))], cut_off),
+    ("one way", &[("ms = 100", split!("one_way"))], cut_off),
+    ("flapping", &[("ms = 100", split!("flapping"))], cut_off),
+    (
+        "in flight at a cut",
+        &[("every_ms = 20, until_ms = 200", "partition = { a = [\"server\"], b = [\"client\"], for_ms = 1 }")],
+        |it| format!("{} timeouts", it.timeouts),
+    ),
+    ("again and again", &[("every_ms = 100, until_ms = 450", SHORT_CRASH)], lives),
+    ("at a signal", &[("signal = \"a life begins\", nth = 1, after_us = 2000", SHORT_CRASH)], lives),
+    ("at a mark", &[("mark = \"a hundred pings are counted\", after_us = 0", SHORT_CRASH)], lives),
+    (
+        "crash during recovery",
+        &[
+            ("ms = 100", SHORT_CRASH),
+            (
+                "signal = \"a life begins\", nth = 2, after_us = 0",
+                "crash_in_commit = { process = \"server\", after_disk_ops = 1, down_ms = 20 }",
+            ),
+        ],
+        lives,
+    ),
+];
+
+const SHORT_CRASH: &str = "crash = { process = \"server\", down_ms = 20 }";
+
+fn cut_off(it: &Seen) -> String {
+    format!("{} timeouts, gap {} ms", it.timeouts, ms(it.longest_gap))
+}
+
+fn lives(it: &Seen) -> String {
+    format!("{} lives", it.lives)
+}
 
 /// What goes on all the time, without a planned fault.
 const ALWAYS: &[(&str, &str, Outcome)] = &[
@@ -102,6 +145,7 @@ async fn server(world: World, disk: SimDisk, life: Incarnation, seen: Arc<Mutex<
     let endpoint = world.endpoint(life);
     let failed = || seen.lock().expect("one thread").errors += 1;
     let Ok(file) = disk.mount().open("count") else { return };
+    world.signal("a life begins", "of the server");
     let mut bytes = [0; 8];
     let mut count = match file.read_at(0, &mut bytes) {
         Ok(()) => u64::from_le_bytes(bytes),
@@ -115,6 +159,7 @@ async fn server(world: World, disk: SimDisk, life: Incarnation, seen: Arc<Mutex<
                 count = u64::from_le_bytes(bytes);
             }
             count = count.wrapping_add(1);
+            sometimes!(count == 100, "a hundred pings are counted");
             let spare = 8 + count % 64; // so that there is always something more to find room for
             let written =
                 file.write_at(0, &count.to_le_bytes()).and_then(|()| file.set_len(spare.max(file.len()? + 1)));
@@ -193,14 +238,25 @@ fn page() -> String {
         "# Faults\n\nA client pings a server that counts on its disk, for half a simulated second. Each line is one run without the fault and one with it, of the\n\
          same seed: the fault alone changes the outcome. `at = { ms = 100 }` unless shown.\n\n\
          This page is written and checked by `cargo test -p miroir-sim --test bite` (with `RUSTFLAGS=\"--cfg madsim\"`).\n\n\
-         ## Planned, at a time, again and again, at a signal or at a mark\n\n| fault | in a plan | without | with |\n|---|---|---|---|\n",
+         ## Planned\n\n| fault | in a plan | without | with |\n|---|---|---|---|\n",
     );
     let calm = run("");
-    for (name, _, kind, outcome) in FAULTS {
+    for (name, kind, outcome) in FAULTS {
         let plan = format!("[[faults]]\nid = \"f\"\nat = {{ ms = 100 }}\nkind = {{ {kind} }}");
         let (without, with) = (outcome(&calm), outcome(&run(&plan)));
         assert_ne!(without, with, "{name} changes nothing");
         page += &format!("| {name} | `{kind}` | {without} | {with} |\n");
+    }
+    page += "\n## Drawn sides, and other ways to begin\n\n| way | in a plan | without | with |\n|---|---|---|---|\n";
+    for (name, faults, outcome) in WAYS {
+        let (mut plan, mut shown) = (String::new(), Vec::new());
+        for (number, (at, kind)) in faults.iter().enumerate() {
+            plan += &format!("[[faults]]\nid = \"f{number}\"\nat = {{ {at} }}\nkind = {{ {kind} }}\n");
+            shown.push(format!("`at = {{ {at} }}` `{kind}`"));
+        }
+        let (without, with) = (outcome(&calm), outcome(&run(&plan)));
+        assert_ne!(without, with, "{name} changes nothing");
+        page += &format!("| {name} | {} | {without} | {with} |\n", shown.join(", "));
     }
     page += "\n## All the time\n\n| behaviour | in a plan | without | with |\n|---|---|---|---|\n";
     for (name, plan, outcome) in ALWAYS {
@@ -214,6 +270,7 @@ fn page() -> String {
 
 #[test]
 fn every_fault_bites_and_the_page_says_how() {
+    miroir_sim::coverage::init(); // faults wait for marks
     let mut named: Vec<&str> = FAULTS.iter().map(|(name, ..)| *name).collect();
     let mut all = FaultKind::NAMES.to_vec();
     named.sort_unstable();
