@@ -1,16 +1,21 @@
-//! The workload on moonpool: one process, three clients, a stream each; its own default latencies. No history, no trace, no faults.
+//! The workload on moonpool: one process, three clients, a stream each, its own default latencies and faults (refused and closed connections, flipped
+//! bits), so a client connects and asks anew. No history, no trace.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 use moonpool_sim::{
-    NetworkProvider, Process, SimContext, SimulationBuilder, SimulationResult, TaskProvider, TcpListenerTrait, Workload,
-    WorkloadCount,
+    NetworkProvider, Process, SimContext, SimulationBuilder, SimulationResult, TaskProvider, TcpListenerTrait,
+    TimeProvider, Workload, WorkloadCount,
 };
 
 use crate::workload::{CLIENTS, PAYLOAD, share};
+
+/// Its delays are up to a hundred times longer than the latency of the workload.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// One world on a fresh thread.
 pub fn run(seed: u64, total: u64) {
@@ -75,13 +80,28 @@ impl Workload for Client {
 
     async fn run(&mut self, context: &SimContext) -> SimulationResult<()> {
         let server = context.topology().all_process_ips()[0].clone();
-        let mut stream = context.network().connect(&server).await?;
-        let mut buffer = [0; PAYLOAD];
+        let mut stream = None;
         for number in 0..self.requests {
-            buffer[..8].copy_from_slice(&number.to_le_bytes());
-            stream.write_all(&buffer).await?;
-            stream.read_exact(&mut buffer).await?;
-            assert_eq!(buffer[..8], number.to_le_bytes());
+            loop {
+                let mut open = match stream.take() {
+                    Some(open) => open,
+                    None => match context.time().timeout(PATIENCE, context.network().connect(&server)).await {
+                        Ok(Ok(open)) => open,
+                        _ => continue,
+                    },
+                };
+                let mut buffer = [0; PAYLOAD];
+                buffer[..8].copy_from_slice(&number.to_le_bytes());
+                let exchange = async {
+                    open.write_all(&buffer).await?;
+                    open.read_exact(&mut buffer).await
+                };
+                let answered = matches!(context.time().timeout(PATIENCE, exchange).await, Ok(Ok(())));
+                if answered && buffer[..8] == number.to_le_bytes() {
+                    stream = Some(open);
+                    break;
+                }
+            }
         }
         Ok(())
     }

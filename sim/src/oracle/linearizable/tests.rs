@@ -114,7 +114,9 @@ fn models_refuse_strangers() {
 #[test]
 fn a_small_budget_gives_up_and_says_so() {
     let many: String = (0..12).map(|n| format!("{n} w v{} 0 100\n", n / 2)).collect();
-    let judged = check(&history(&format!("{many} 99 r nothing 200 201")), ModelKind::Kv, 50).expect("kv").judgement;
+    let judged = check(&history(&format!("{many} 99 r v0 200 201 \n 99 r v1 202 203")), ModelKind::Kv, 50)
+        .expect("kv")
+        .judgement;
     assert_eq!(judged, Judgement::Undecided { key: "k".into(), states: 51 });
 }
 
