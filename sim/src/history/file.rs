@@ -149,7 +149,9 @@ impl Fields {
             (Some(_), Outcome::Unknown) => Err(problem("return", "must be null while the outcome is unknown")),
             (Some(value), _) => match value.as_u64() {
                 Some(ret) if ret >= call => Ok(Some(ret)),
-                Some(ret) => Err(problem("return", &format!("{ret} is before the call at {call}"))),
+                Some(ret) => {
+                    Err(problem("return", &format!("{ret} is before the call at {call}; {call} or later is allowed")))
+                }
                 None => Err(problem("return", &format!("{value} is no whole number from 0"))),
             },
         }
@@ -189,7 +191,10 @@ mod tests {
             error("\"unknown\"", "\"maybe\""),
             "line 3, field `outcome`: `maybe` is none of ok, rejected, unknown"
         );
-        assert_eq!(error("\"return\":460", "\"return\":6"), "line 2, field `return`: 6 is before the call at 130");
+        assert_eq!(
+            error("\"return\":460", "\"return\":6"),
+            "line 2, field `return`: 6 is before the call at 130; 130 or later is allowed"
+        );
         assert_eq!(
             error("\"return\":460", "\"return\":null"),
             "line 2, field `return`: is null, but the outcome is known"
