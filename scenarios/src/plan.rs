@@ -199,8 +199,14 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 const HURT_AT_MOST: usize = 1;
 
 /// Kinds of faults that no plan of calm, usual or storm has, and why; a profile from a file may.
-pub const NEVER_DRAWN: &[(&str, &str)] =
-    &[("flip_bits", "rot is not in the budget of one hurt node: it stays until it is read or scrubbed")];
+pub const NEVER_DRAWN: &[(&str, &str)] = &[
+    ("clock", OPT_IN),
+    ("disk_errors", OPT_IN),
+    ("disk_full", OPT_IN),
+    ("flip_bits", "opt-in: rot stays until it is read or scrubbed, so no budget in time covers it"),
+];
+
+const OPT_IN: &str = "opt-in: weigh it in a profile from a file";
 
 /// What has to be known before anything else is drawn; what is `None` is drawn.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -392,9 +398,7 @@ impl Plan {
         if !storm && !some {
             return;
         }
-        let harsh = [Kind::Clock, Kind::DiskErrors, Kind::DiskFull];
-        let intensity =
-            if storm { Intensity::storm().with(&harsh) } else { Intensity { max_ms: 300, ..Intensity::usual() } };
+        let intensity = if storm { Intensity::storm() } else { Intensity { max_ms: 300, ..Intensity::usual() } };
         let horizon = if storm { 4_000 } else { 2_000 } * MILLIS;
         let names = self.node_names();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -85,8 +85,11 @@ const FAULTS: &[(&str, &str, Outcome)] = &[
     }),
 ];
 
-/// Sides that are drawn, and other ways for a fault to begin: when, and what.
-const WAYS: &[(&str, &[(&str, &str)], Outcome)] = &[
+/// When, and what.
+type Planned = (&'static str, &'static str);
+
+/// Sides that are drawn, and other ways for a fault to begin.
+const WAYS: &[(&str, &[Planned], Outcome)] = &[
     ("one against all others", &[("ms = 100", split!("isolate"))], cut_off),
     ("halves", &[("ms = 100", split!("halves"))], cut_off),
     ("drawn sides", &[("ms = 100", split!("random"))], cut_off),
