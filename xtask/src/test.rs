@@ -117,11 +117,14 @@ fn run_area(workspace: &Workspace, build: Build, area: Area) -> Result<Count, Fa
         Area::Mutants => mutants(workspace, build),
         // Again, and aloud: how many crashes, flips and mutated inputs were tried.
         Area::Engine => {
-            let selection = ["-p", "miroir-store", "--lib", "--test", "engine"];
+            // With the features that the whole workspace asks for, so that nothing is built a second time.
+            let selection = ["--workspace", "--lib", "--test", "engine"];
             cargo::test(workspace.cargo("test"), &selection, &["--nocapture"], |_| ())
         }
         // Again, and aloud: which real dumps were there.
-        Area::Dump => cargo::test(workspace.cargo("test"), &["-p", "miroir-store", "--test", "dump"], &["--nocapture"]),
+        Area::Dump => {
+            cargo::test(workspace.cargo("test"), &["--workspace", "--test", "dump"], &["--nocapture"], |_| ())
+        }
         Area::Docs => documents(workspace, build),
     }
 }

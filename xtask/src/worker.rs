@@ -133,7 +133,7 @@ impl Worker {
         // First, so that an edit during the build gives a name that the next build does not have.
         let name = build_id::of_sources(workspace.root())?;
         let mut cargo = workspace.simulator_cargo("build");
-        cargo.args(["--package", "miroir-scenarios", "--bin", "miroir-worker", "--profile", build.profile()]);
+        cargo.args(["--workspace", "--exclude", "xtask", "--bin", "miroir-worker", "--profile", build.profile()]);
         cargo.args(["--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
         let output =
             cargo.spawn().and_then(Child::wait_with_output).map_err(|error| Failure::io("start", "cargo", &error))?;

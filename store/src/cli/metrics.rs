@@ -18,7 +18,7 @@ use crate::net::tcp::{Book, Stats, TcpNet};
 use crate::wire::Purpose;
 
 /// Every metric but the network's: name, kind, meaning.
-const METRICS: [(&str, &str, &str); 12] = [
+const METRICS: [(&str, &str, &str); 13] = [
     ("miroir_writes_total", "counter", "Client writes made durable on this node."),
     ("miroir_longest_write_gap_seconds", "gauge", "Longest time between two client writes of one shard on this node."),
     ("miroir_stale_epoch_rejections_total", "counter", "Client writes turned away because of their epoch."),
@@ -30,6 +30,7 @@ const METRICS: [(&str, &str, &str); 12] = [
     ("miroir_migration_stage_age_seconds", "gauge", "Time since a migration that has not ended entered its stage."),
     ("miroir_migrations_ended_total", "counter", "Migrations that ended, by how."),
     ("miroir_refusals_total", "counter", "Operators' commands that were refused, by reason."),
+    ("miroir_contradictions_total", "counter", "Documents found with two values under one version: a bug, or rot."),
     ("miroir_warnings_total", "counter", "Warnings for the operator."),
 ];
 
@@ -164,6 +165,10 @@ impl Probe for Meter {
             Event::Warned { text } => {
                 tracing::warn!("{text}");
                 counted.add("miroir_warnings_total", 1);
+            }
+            Event::Contradicted { shard, key, version } => {
+                tracing::error!(%shard, %key, %version, "two values under one version");
+                counted.add("miroir_contradictions_total", 1);
             }
             Event::Committed { config } => tracing::info!(shard = %config.shard, %config, "committed"),
             Event::Installed { node, config, wiped } => {

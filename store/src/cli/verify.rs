@@ -10,7 +10,7 @@ use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::print::{self, out};
 use crate::cli::session::Session;
 use crate::config::ShardConfig;
-use crate::engine::Bucket;
+use crate::engine::{Bucket, Mark};
 use crate::env::Peer;
 use crate::id::{Key, NodeId, ShardId, Version};
 use crate::wire::{Message, RequestId};
@@ -95,7 +95,7 @@ async fn differences(session: &mut Session, config: &ShardConfig) -> Result<(u64
     let first = digests.values().next().map(|(buckets, _)| buckets.clone()).unwrap_or_default();
     let differs = |bucket: &usize| digests.values().any(|(buckets, _)| buckets.get(*bucket) != first.get(*bucket));
     let buckets: Vec<Bucket> = (0..first.len()).filter(differs).map(|bucket| Bucket(bucket as u32)).collect();
-    let mut held: BTreeMap<NodeId, BTreeMap<Key, Version>> = BTreeMap::new();
+    let mut held: BTreeMap<NodeId, BTreeMap<Key, Mark>> = BTreeMap::new();
     // Few buckets at a time, so that a listing fits into a frame.
     for part in buckets.chunks(4) {
         for node in digests.keys() {
@@ -112,11 +112,11 @@ async fn differences(session: &mut Session, config: &ShardConfig) -> Result<(u64
     let keys: BTreeSet<&Key> = held.values().flat_map(BTreeMap::keys).collect();
     let mut differing = Differences::new();
     for key in keys {
-        let versions: BTreeMap<NodeId, Version> =
+        let marks: BTreeMap<NodeId, Mark> =
             held.iter().filter_map(|(node, held)| Some((*node, *held.get(key)?))).collect();
-        let same = versions.len() == digests.len() && versions.values().all(|it| Some(it) == versions.values().next());
+        let same = marks.len() == digests.len() && marks.values().all(|it| Some(it) == marks.values().next());
         if !same {
-            differing.insert(key.clone(), versions);
+            differing.insert(key.clone(), marks.into_iter().map(|(node, mark)| (node, mark.version)).collect());
         }
     }
     Ok((most, differing))
