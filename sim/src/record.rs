@@ -228,7 +228,7 @@ mod tests {
                 r#""build":"","acked":2100,"rejected":0,"unknown":0,"windows":{"transient":0,"superseded":0,"permanent":0,"total_ns":0,"#,
                 r#""max_ns":0},"refusals":[],"loss_ppm":0,"unavailable_ns":{"writes":0,"reads":0},"migrations":{"done":0,"aborted":0,"#,
                 r#""refused":0},"faults":{"drop":31},"marks":{"delta pass shipped a missed document":1},"simulated_ns":0,"wall_ms":0,"#,
-                r#""cause":null,"found_at_ns":null,"matrix":{},"service":{},"prediction":null}"#
+                r#""cause":null,"oracle":null,"found_at_ns":null,"matrix":{},"service":{},"prediction":null}"#
             )
         );
         assert_eq!(Record::from_json(&line).expect("reads what it wrote"), record);
