@@ -5,7 +5,7 @@
 //! because the protocol has several for most bugs and the others hide that one is gone. The first configuration that finds it
 //! is searched again from other seeds, for a median. A kill counts only if the same seed passes without the mutant.
 //!
-//! What is listed for each (`scenarios/mutants.toml`) was written from what the bug is, before it was hunted: where it was
+//! What is listed for each (`scenarios/mutants.toml`) was written from what the bug is, after a first look: where it was
 //! seen, and which words the named cause has to contain to be the right one.
 
 mod hunt;
