@@ -269,9 +269,10 @@ impl Audit {
         self.books().configs.values().cloned().collect()
     }
 
-    /// How many configurations have been committed.
-    pub fn commit_count(&self) -> usize {
-        self.books().config_log.len()
+    /// How many configurations were committed so far in which a shard is on the move. Readmissions and tombstone barriers,
+    /// which go on whatever an operator is refused, move nothing.
+    pub fn moves_committed(&self) -> usize {
+        self.books().config_log.iter().filter(|(_, config)| config.form != Form::Stable).count()
     }
 
     /// Whether an attempt of this migration was aborted for a reason that names `code`.

@@ -31,7 +31,7 @@ pub const SCENARIO: Scenario = Scenario {
 fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
     Box::pin(async {
         let mut wrong = Vec::new();
-        let before = it.audit.commit_count();
+        let before = it.audit.moves_committed();
         it.until_operations(it.plan.migrations[0].after_operations).await;
 
         let planned = it.plan_migration(0).await;
@@ -44,7 +44,7 @@ fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
         let started = it.start_migration(0).await;
         expect_unsafe(&started, "start", &mut wrong);
         sometimes!(started.is_err(), "refused at start");
-        if it.audit.commit_count() != before {
+        if it.audit.moves_committed() != before {
             wrong.push("a configuration was committed by a refused migration".to_owned());
         }
 

@@ -139,14 +139,14 @@ fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
             sometimes!(activated && !row.delta && !row.reachable, "anti-entropy did not get through after Activate");
             return wrong;
         }
-        let before = it.audit.commit_count();
+        let before = it.audit.moves_committed();
         it.until_operations(it.plan.migrations[0].after_operations).await;
         match it.plan_migration(0).await {
             Err(refusal) if refusal.code == UNSAFE_CUTOVER => row.mark_refusal(),
             Err(refusal) => wrong.push(format!("{row:?} was refused as {}: {}", refusal.code, refusal.text)),
             Ok(()) => wrong.push(format!("{row:?} was planned, and loses acked writes for good")),
         }
-        if it.audit.commit_count() != before {
+        if it.audit.moves_committed() != before {
             wrong.push("a configuration was committed by a migration that was refused".to_owned());
         }
         it.until_quiet().await;
