@@ -19,7 +19,8 @@ pub const FILE_VARIABLE: &str = "MIROIR_CONFIG";
 const PREFIX: &str = "MIROIR_";
 
 /// Variables with the prefix that are not settings: the file, and what the developers' command line reads.
-const OTHERS: [&str; 3] = [FILE_VARIABLE, "MIROIR_SEED", "MIROIR_PROFILE"];
+const OTHERS: [&str; 7] =
+    [FILE_VARIABLE, "MIROIR_SEED", "MIROIR_PROFILE", "MIROIR_WORKER", "MIROIR_DUMPS", "MIROIR_BLESS", "MIROIR_UPDATE"];
 
 /// What may be set. All of it has a default, but a process may need some of it: a node its number, for instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
