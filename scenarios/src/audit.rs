@@ -1,28 +1,33 @@
 //! The omniscient observer: hears what the store does and what the network loses, feeds the loss-window auditor, and
 //! keeps the books that scenarios and reports ask for. It never acts on the cluster.
 
+mod books;
+mod describe;
+mod marks;
 pub mod promises;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use miroir_sim::coverage::count_mark;
 use miroir_sim::disk::SimDisk;
-use miroir_sim::net::Dropped;
-use miroir_sim::oracle::durable::{Auditor, How, Vanished};
+use miroir_sim::net::{Dropped, Why};
+use miroir_sim::oracle::durable::{Auditor, How};
 use miroir_sim::oracle::progress::{Access, Progress};
-use miroir_sim::{ProcessId, World, sometimes};
+use miroir_sim::time::in_seconds;
+use miroir_sim::{ProcessId, Ratio, World, sometimes};
 use miroir_store::config::{Cutover, Form, ShardConfig};
-use miroir_store::env::{Copy, Event, Nanos, Probe};
-use miroir_store::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId, Version};
+use miroir_store::env::{Copy, Event, Nanos, Peer, Probe};
+use miroir_store::id::{Epoch, MigrationId, NodeId, ShardId, Version};
 use miroir_store::migration::Stage;
 use miroir_store::router::Request;
 use miroir_store::wire::{Message, Op, Purpose, decode};
 
-use self::promises::Passes;
 use crate::burst::Bursts;
 use crate::env::Directory;
 use crate::plan::Plan;
+
+pub use books::{Books, Journey, Paged};
+pub use describe::describe;
 
 /// The books of a run. Clones share them.
 #[derive(Clone)]
@@ -43,63 +48,6 @@ struct Shared {
 
 /// The signal of every commit of a configuration.
 pub const COMMIT: &str = "commit";
-
-/// How one migration went.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Journey {
-    pub shard: u32,
-    /// Whether an operator's start was accepted.
-    pub started: bool,
-    /// Every stage it entered, and when.
-    pub stages: Vec<(Nanos, Stage)>,
-    /// Why its attempts were aborted.
-    pub reasons: Vec<String>,
-}
-
-/// A page became durable at this time, and with it everything up to this key (`None`: to the end).
-pub type Paged = (Nanos, Option<Key>);
-
-/// What the store said about itself, beyond loss windows.
-#[derive(Clone, Debug, Default)]
-pub struct Books {
-    pub configs: BTreeMap<ShardId, ShardConfig>,
-    pub config_log: Vec<(Nanos, ShardConfig)>,
-    pub installed: BTreeMap<(ShardId, NodeId), Epoch>,
-    pub journeys: BTreeMap<MigrationId, Journey>,
-    pub warnings: Vec<(Nanos, String)>,
-    pub refusals: Vec<(Nanos, String, String)>,
-    /// When each finished anti-entropy pass over a shard ended, and how many documents it shipped.
-    pub passes: BTreeMap<ShardId, Vec<(Nanos, u64)>>,
-    pub delta_shipped: u64,
-    pub copied_documents: u64,
-    pub repaired_documents: u64,
-    pub copied: BTreeMap<(NodeId, ShardId), Vec<Paged>>,
-    missed: BTreeMap<(NodeId, Key), (Version, Nanos)>,
-    /// Broken promises that no window shows: an installed epoch that falls, a commit that does not follow the last one,
-    /// an acknowledgement that fewer replicas hold than it says.
-    pub wrong: Vec<String>,
-    /// Since when every node has installed the newest configuration of a shard.
-    settled_since: BTreeMap<ShardId, Nanos>,
-    /// What was verified of each shard since its last commit.
-    verified: BTreeMap<ShardId, Passes>,
-    /// Tombstones that nodes removed because every replica held them, counted per node.
-    pub forgotten_tombstones: u64,
-    /// Each node's disk, as the world knows it, and the id it had when the node last opened it.
-    sim_disks: BTreeMap<NodeId, (Option<SimDisk>, u128)>,
-    /// The disk that each node runs on.
-    disks: BTreeMap<NodeId, DiskId>,
-    /// What nodes held durably and did not find on their disks any more.
-    pub vanished: Vec<(Nanos, Vanished)>,
-    /// Who has dropped a copy, and has not been a member since.
-    dropped: BTreeSet<(NodeId, ShardId)>,
-    /// Whether each of the last two things that happened was a write that became durable.
-    recent_writes: [bool; 2],
-    /// The last boundary, and how many more events are close to it.
-    close_to: Option<(Stage, u32)>,
-    /// When clients were let go, and when faults stopped.
-    pub chaos_from: Option<Nanos>,
-    pub healed_at: Option<Nanos>,
-}
 
 impl Audit {
     pub fn new(world: &World, plan: &Plan, directory: Arc<Directory>, bursts: Bursts) -> Audit {
@@ -135,17 +83,29 @@ impl Audit {
     fn lost(&self, dropped: &Dropped<'_>) {
         let Some(node) = self.0.directory.node(dropped.to) else { return };
         let Ok(Message::Batch { shard, ops, .. }) = decode(dropped.frame) else { return };
-        let from = self.0.world.trace().names().name(dropped.from);
-        let why = dropped.why.text(&node.to_string());
+        let why = match dropped.why {
+            Why::Loss => format!("loss {}", self.loss(dropped.from, dropped.to)),
+            why => why.text(&node.to_string()).to_string(),
+        };
         let mut books = self.books();
+        let joins = books.configs.get(&shard).is_some_and(|config| config.joiners().iter().any(|it| it.node == node));
+        let what = if joins { "dual-write" } else { "write" };
+        let text = format!("{what} to {node} lost at {} ({why})", in_seconds(dropped.at));
         for (_, op) in ops {
             if let Op::Write { key, version, .. } = op {
-                let text = format!("the write from {from} to {node} was lost ({why})");
                 let doc = self.0.auditor.intern(key.id());
                 self.0.auditor.missed(dropped.at, dropped.to, shard.0, doc, pair(version), &text);
                 books.missed.insert((node, key), (version, dropped.at));
             }
         }
+    }
+
+    /// How much a link loses, as the plan has it.
+    fn loss(&self, from: ProcessId, to: ProcessId) -> Ratio {
+        let (names, network) = (self.0.world.trace().names(), &self.0.world.plan().network);
+        let (from, to) = (names.name(from), names.name(to));
+        let link = network.links.iter().find(|link| *link.from == *from && *link.to == *to);
+        link.and_then(|link| link.loss).unwrap_or(network.loss)
     }
 
     /// A client begins an operation.
@@ -280,11 +240,25 @@ impl Audit {
         self.books().journeys.get(&id).is_some_and(|journey| journey.reasons.iter().any(|r| r.contains(code)))
     }
 
+    /// Whether some node has found rot in a copy.
+    pub fn has_found_rot(&self) -> bool {
+        self.books().rot_found
+    }
+
     /// The coordinator refused an operator.
     pub fn refused(&self, code: &str, text: &str) {
         let at = self.0.world.now();
         self.0.world.note(&format!("refused: {code}: {text}"));
         self.books().refusals.push((at, code.to_owned(), text.to_owned()));
+    }
+
+    /// Whether these nodes, and no others, serve a shard.
+    pub fn is_placed(&self, shard: u32, nodes: &[u32]) -> bool {
+        self.books().configs.get(&ShardId(shard)).is_some_and(|config| {
+            config.form == Form::Stable
+                && config.new.len() == nodes.len()
+                && config.new.iter().all(|replica| nodes.contains(&replica.node.0))
+        })
     }
 
     /// The coordinator accepted the start of a migration.
@@ -365,26 +339,30 @@ impl Audit {
         }
     }
 
-    /// Tells the auditor which members of a shard answer nobody: their disk is not the one the configuration names, or
-    /// they are being readmitted.
+    /// Tells the auditor which members of a shard answer nobody: their disk is not the one the configuration names, their
+    /// copy has rotted, or they are being readmitted.
     fn silence(&self, at: Nanos, books: &Books, shard: ShardId) {
         let Some(config) = books.configs.get(&shard) else { return };
         let silent = self.0.directory.nodes().filter(|(node, _)| {
             let named = config.replica(*node).map(|replica| replica.disk);
             let replaced = named.is_some() && books.disks.get(node).is_some_and(|disk| Some(*disk) != named);
-            replaced || config.is_recovering(*node)
+            let rotted = books.rotted.contains(&(shard, *node));
+            replaced || rotted || config.is_recovering(*node)
         });
         self.0.auditor.silence(at, shard.0, silent.map(|(_, process)| process).collect());
     }
 
     fn notice(&self, at: Nanos, event: Event) {
-        let process = |node: NodeId| self.0.directory.process(miroir_store::env::Peer::Node(node)).expect("a node");
+        let process = |node: NodeId| self.0.directory.process(Peer::Node(node)).expect("a node");
         let auditor = &self.0.auditor;
         let mut books = self.books();
         let books = &mut *books;
         books.watch_boundaries(&event);
+        let life = |node: NodeId| self.0.world.life(process(node)).number;
+        marks::mark(&event, books, life);
         match event {
             Event::Opened { node, disk, copies } => {
+                books.lives.insert(node, life(node));
                 if books.disks.insert(node, disk).is_some_and(|known| known != disk) {
                     if !books.was_wiped(node) {
                         books.wrong.push(format!("{node} formatted a disk that nobody had wiped"));
@@ -395,9 +373,11 @@ impl Audit {
                         auditor.dropped(at, process(node), shard, "its disk was lost");
                     }
                     books.installed.retain(|(_, of), _| *of != node);
+                    books.rotted.retain(|(_, of)| *of != node);
+                    books.settled_since.clear();
                 }
                 let mut found = BTreeMap::new();
-                for Copy { shard, installed, documents } in copies {
+                for Copy { shard, installed, damaged, documents } in copies {
                     let epoch = installed.unwrap_or(Epoch::ZERO);
                     let known = books.installed.get(&(shard, node)).copied().unwrap_or(Epoch::ZERO);
                     if epoch < known {
@@ -410,6 +390,9 @@ impl Audit {
                     let wiped = books.session(shard, node, known) != books.session(shard, node, epoch);
                     if documents.is_empty() && (left || wiped) {
                         auditor.dropped(at, process(node), shard.0, "dropped or wiped as it died");
+                    }
+                    if damaged {
+                        self.rots(at, books, node, shard);
                     }
                     books.install(at, &self.0.directory, node, shard, epoch);
                     let entries: Vec<_> =
@@ -452,6 +435,9 @@ impl Audit {
                 }
                 if wiped {
                     auditor.dropped(at, process(node), config.shard.0, "wiped for a new session");
+                    if books.rotted.remove(&(config.shard, node)) {
+                        self.silence(at, books, config.shard);
+                    }
                 }
             }
             Event::Dropped { node, shard } => {
@@ -480,6 +466,10 @@ impl Audit {
                 let passes = books.verified.remove(&shard).unwrap_or_default();
                 if let Some(last) = books.configs.get(&shard) {
                     books.wrong.extend(promises::of_commit(last, &config, passes, self.0.eager_cleanup));
+                }
+                if books.configs.get(&shard).is_some_and(|last| last.epoch.generation < config.epoch.generation) {
+                    // Migrations were records of the coordinator that is gone.
+                    books.journeys.clear();
                 }
                 books.settled_since.remove(&shard);
                 books.config_log.push((at, config.clone()));
@@ -513,9 +503,9 @@ impl Audit {
                 books.wrong.extend(wrong);
                 auditor.forgot(at, process(node), shard.0, doc, pair(version));
                 books.forgotten_tombstones += 1;
+                books.forgotten.insert((shard, key));
             }
             Event::Reconciled { shard, purpose, shipped } => {
-                sometimes!(purpose == Purpose::Readmission, "a replica that lost its disk was readmitted");
                 let verified = books.verified.entry(shard).or_default();
                 verified.delta |= purpose == Purpose::Delta;
                 verified.anti_entropy |= purpose == Purpose::AntiEntropy;
@@ -535,10 +525,23 @@ impl Audit {
                     books.wrong.push(text);
                 }
             }
+            Event::Rotted { node, shard } => self.rots(at, books, node, shard),
+            Event::TurnedAway { .. } => {}
             Event::Warned { text } => books.warnings.push((at, text)),
             // Addresses mean nothing here, and refusals are told to whoever asked.
             Event::Members { .. } | Event::Refused { .. } => {}
         }
+    }
+
+    /// A copy has rotted: first it is silent, then it holds nothing that counts.
+    fn rots(&self, at: Nanos, books: &mut Books, node: NodeId, shard: ShardId) {
+        books.rot_found = true;
+        books.rotted.insert((shard, node));
+        // Acknowledgements under way were given before.
+        books.settled_since.remove(&shard);
+        self.silence(at, books, shard);
+        let process = self.0.directory.process(Peer::Node(node)).expect("a node");
+        self.0.auditor.dropped(at, process, shard.0, "it had rotted");
     }
 }
 
@@ -578,79 +581,6 @@ impl Probe for Audit {
     }
 }
 
-impl Books {
-    /// Whether the world has wiped a node's disk since this was last asked.
-    fn was_wiped(&mut self, node: NodeId) -> bool {
-        let Some((Some(disk), known)) = self.sim_disks.get_mut(&node) else { return false };
-        let present = disk.disk_id();
-        std::mem::replace(known, present) != present
-    }
-
-    /// Reaches a mark when a write becomes durable right before or after a migration enters a stage.
-    fn watch_boundaries(&mut self, event: &Event) {
-        match event {
-            Event::Committed { .. } => {}
-            Event::Staged { stage, .. } => {
-                if self.recent_writes.contains(&true) {
-                    count_mark(&format!("write within two events of {stage}"));
-                }
-                self.close_to = Some((*stage, 2));
-            }
-            event => {
-                let is_write = matches!(event, Event::Applied { .. });
-                self.recent_writes = [self.recent_writes[1], is_write];
-                if let Some((stage, left)) = self.close_to.take().filter(|(_, left)| *left > 0) {
-                    if is_write {
-                        count_mark(&format!("write within two events of {stage}"));
-                    }
-                    self.close_to = Some((stage, left - 1));
-                }
-            }
-        }
-    }
-
-    /// The session in which the configuration of an epoch names a node.
-    fn session(&self, shard: ShardId, node: NodeId, epoch: Epoch) -> Option<Session> {
-        let of_shard = self.config_log.iter().map(|(_, config)| config).filter(|config| config.shard == shard);
-        let named = of_shard.filter(|config| config.epoch == epoch).find_map(|config| config.replica(node));
-        named.map(|replica| replica.session)
-    }
-
-    /// The configuration that a node has installed, as it was committed.
-    fn installed_config(&self, shard: ShardId, node: NodeId) -> Option<&ShardConfig> {
-        let epoch = *self.installed.get(&(shard, node))?;
-        let committed = self.config_log.iter().map(|(_, config)| config);
-        committed.rev().find(|config| config.shard == shard && config.epoch == epoch)
-    }
-
-    /// A node has installed an epoch durably.
-    fn install(&mut self, at: Nanos, directory: &Directory, node: NodeId, shard: ShardId, epoch: Epoch) {
-        self.installed.insert((shard, node), epoch);
-        let Some(committed) = self.configs.get(&shard).map(|config| config.epoch) else { return };
-        let mut nodes = directory.nodes();
-        if nodes.all(|(node, _)| self.installed.get(&(shard, node)).is_some_and(|epoch| *epoch >= committed)) {
-            self.settled_since.entry(shard).or_insert(at);
-        }
-    }
-
-    fn repaired(&mut self, node: NodeId, shard: ShardId, key: &Key, version: Version, purpose: Purpose) {
-        match purpose {
-            Purpose::Copy => self.copied_documents += 1,
-            Purpose::AntiEntropy | Purpose::Readmission => self.repaired_documents += 1,
-            Purpose::Delta => {
-                self.delta_shipped += 1;
-                let missed = self.missed.get(&(node, key.clone())).filter(|(missed, _)| *missed == version);
-                let pages = self.copied.get(&(node, shard));
-                if let (Some((_, missed_at)), Some(pages)) = (missed, pages) {
-                    let holds = |through: &Option<Key>| through.as_ref().is_none_or(|through| through >= key);
-                    let was_copied = pages.iter().any(|(at, through)| at <= missed_at && holds(through));
-                    sometimes!(was_copied, "delta pass shipped a missed document");
-                }
-            }
-        }
-    }
-}
-
 fn in_words(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Copy => "a page",
@@ -675,29 +605,4 @@ fn is_passing(reason: &str) -> bool {
 
 fn pair(version: Version) -> (u64, u128) {
     (version.counter, version.writer.0)
-}
-
-/// A frame in words, for full traces.
-pub fn describe(frame: &[u8]) -> String {
-    match decode(frame) {
-        Ok(Message::Batch { shard, epoch, ops }) => {
-            let ops: Vec<String> = ops
-                .iter()
-                .map(|(_, op)| match op {
-                    Op::Counter => "counter".to_owned(),
-                    Op::Read { key } => format!("read {}", key.id()),
-                    Op::Write { key, version, value, .. } => {
-                        format!("{} {} {version}", if value.is_some() { "write" } else { "delete" }, key.id())
-                    }
-                })
-                .collect();
-            format!("{shard} epoch {epoch}: {}", ops.join(", "))
-        }
-        Ok(Message::Install { config }) => format!("install {config}"),
-        Ok(message) => {
-            let text = format!("{message:?}");
-            text.chars().take(120).collect()
-        }
-        Err(error) => format!("undecodable: {error}"),
-    }
 }

@@ -68,6 +68,18 @@ pub const SCENARIOS: &[&Scenario] = &[
     &cutover::partial_shard_failure::SCENARIO,
     &cutover::coordinator_crash_recovery::SCENARIO,
     &cutover::swarm::SCENARIO,
+    &cutover::source_crash_unsynced_tail::SCENARIO,
+    &cutover::target_crash_in_delta::SCENARIO,
+    &cutover::delete_and_recreate::SCENARIO,
+    &cutover::move_back_and_forth::SCENARIO,
+    &cutover::zombie_node::SCENARIO,
+    &cutover::wiped_disk::SCENARIO,
+    &cutover::anti_entropy_in_every_stage::SCENARIO,
+    &cutover::rollback::SCENARIO,
+    &cutover::clock_chaos::SCENARIO,
+    &cutover::replica_replaced::SCENARIO,
+    &cutover::combinations::SCENARIO,
+    &cutover::coordinator_lost::SCENARIO,
     &canary::SCENARIO,
 ];
 

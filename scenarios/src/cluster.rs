@@ -15,10 +15,11 @@ use miroir_store::coordinator::gate::AntiEntropy;
 use miroir_store::coordinator::{self, NewCluster, Overrides};
 use miroir_store::engine::Options as EngineOptions;
 use miroir_store::env::{Env, Nanos, Peer, millis};
+use miroir_store::error::EngineError;
 use miroir_store::id::{MigrationId, NodeId, ShardId};
 use miroir_store::migration::Stage;
 use miroir_store::node;
-use miroir_store::wire::{Command, Message, Reply, decode, encode};
+use miroir_store::wire::{Command, CommandId, Message, Reply, decode, encode};
 
 use crate::audit::Audit;
 use crate::env::{COORDINATOR_STEP, Directory, announced, env};
@@ -37,6 +38,8 @@ pub struct Cluster {
     /// Each node's disk.
     pub disks: Vec<(NodeId, SimDisk)>,
     operator: Env,
+    /// Names the operator's session.
+    session: u64,
     commands: AtomicU64,
 }
 
@@ -68,9 +71,9 @@ impl Cluster {
         world.fabric().trust(operator);
         audit.watch(&world);
         let operator = env(&world, world.life(operator), &directory, None, Arc::new(audit.clone()));
-        let commands = AtomicU64::new(0);
+        let (session, commands) = ((operator.dice.bits() >> 64) as u64, AtomicU64::new(0));
         let disks = Vec::new();
-        let mut it = Cluster { world, plan, directory, audit, history, load, disks, operator, commands };
+        let mut it = Cluster { world, plan, directory, audit, history, load, disks, operator, session, commands };
         it.start_nodes();
         it.start_coordinator();
         it.start_clients();
@@ -78,11 +81,7 @@ impl Cluster {
     }
 
     fn start_nodes(&mut self) {
-        // A search for rot walks each disk, which every run would pay for; only one whose plan has rot needs it.
-        let is_rot = |kind: &FaultKind| matches!(kind, FaultKind::FlipBits { .. });
-        let rots = self.plan.sim.faults.iter().any(|fault| is_rot(&fault.kind));
-        let scrub_every = if rots { millis(100) } else { Nanos::MAX };
-        let options = EngineOptions { scrub_every, scrub_documents: 100, ..engine_options() };
+        let options = self.node_options();
         let nodes: Vec<(NodeId, ProcessId)> = self.directory.nodes().collect();
         for (id, process) in nodes {
             let disk = self.world.new_disk(process);
@@ -92,12 +91,28 @@ impl Cluster {
             let options = options.clone();
             self.world.start(process, move |life| {
                 let env = env(&world, life, &directory, Some(disk.mount()), Arc::new(audit.clone()));
-                let (world, options) = (world.clone(), options.clone());
+                let (world, disk, options) = (world.clone(), disk.clone(), options.clone());
                 async move {
                     let error = node::serve(id, env, options).await;
                     world.note(&format!("{id} stops: {error}"));
+                    if matches!(error, EngineError::Corrupt { .. }) {
+                        world.note(&format!("an operator replaces the disk of {id}"));
+                        disk.wipe();
+                    }
                 }
             });
+        }
+    }
+
+    fn node_options(&self) -> EngineOptions {
+        // A search for rot walks each disk, which every run would pay for; only one whose plan has rot needs it.
+        let is_rot = |kind: &FaultKind| matches!(kind, FaultKind::FlipBits { .. });
+        let rots = self.plan.sim.faults.iter().any(|fault| is_rot(&fault.kind));
+        let scrub_every = if rots { millis(100) } else { Nanos::MAX };
+        let options = EngineOptions { scrub_every, scrub_documents: 100, ..engine_options() };
+        match self.plan.cluster.flush_writes {
+            0 => options,
+            flush_writes => EngineOptions { flush_writes: flush_writes as usize, ..options },
         }
     }
 
@@ -133,6 +148,7 @@ impl Cluster {
                     period: millis(cluster.anti_entropy_period_ms),
                 },
                 placement: cluster.placement.iter().map(|nodes| nodes.iter().copied().map(NodeId).collect()).collect(),
+                gone: Vec::new(),
             }),
             engine: engine_options(),
             overrides: Overrides { unsafe_cutover: cluster.unsafe_cutover, eager_cleanup: cluster.eager_cleanup },
@@ -144,6 +160,9 @@ impl Cluster {
         }
         options.migration.page_documents = timing.page_documents;
         options.migration.page_interval = millis(timing.page_interval_ms);
+        if timing.collect_every_ms > 0 {
+            options.collect_every = Some(millis(timing.collect_every_ms));
+        }
         // A healed cluster gets there in the end, however short the timeouts of its plan.
         options.migration.max_attempts = 1_000;
         if timing.pages_under_way > 0 {
@@ -176,15 +195,15 @@ impl Cluster {
 
     /// Asks the coordinator until it answers.
     pub async fn command(&self, command: Command) -> Reply {
-        let n = self.commands.fetch_add(1, Ordering::Relaxed);
+        let id = CommandId { operator: self.session, n: self.commands.fetch_add(1, Ordering::Relaxed) };
         loop {
-            let frame = encode(&Message::Command { n, command: command.clone() });
+            let frame = encode(&Message::Command { id, command: command.clone() });
             self.operator.net.send(Peer::Coordinator, frame);
             let until = self.operator.clock.now() + 30 * MILLIS;
             while self.operator.clock.now() < until {
                 for (_, frame) in self.operator.net.recv(until).await {
                     match decode(&frame) {
-                        Ok(Message::Reply { n: answered, reply }) if answered == n => return reply,
+                        Ok(Message::Reply { id: answered, reply }) if answered == id => return reply,
                         _ => {}
                     }
                 }
@@ -243,10 +262,20 @@ impl Cluster {
     /// Plans and starts it, waiting while the shard is taken by another. `false` if it was refused for good, or the time
     /// for faults is over.
     pub async fn migrate_when_free(&self, n: usize) -> bool {
+        self.start_when_free(n, self.plan_command(n)).await
+    }
+
+    /// As [`Cluster::migrate_when_free`], with the way back of the plan's `n`th migration for the plan's `back`th.
+    pub async fn reverse_when_free(&self, n: usize, back: usize) -> bool {
+        self.start_when_free(back, Command::Reverse { id: self.id(n), new: self.id(back) }).await
+    }
+
+    async fn start_when_free(&self, n: usize, planned_by: Command) -> bool {
         let end = self.plan.timing.chaos_ms * MILLIS;
         while self.world.now() < end {
-            match self.command(self.plan_command(n)).await {
+            match self.command(planned_by.clone()).await {
                 Reply::Refused { code, .. } if code == "Busy" || code == "CleanupGate" => {
+                    sometimes!(code == "CleanupGate", "a move had to wait for the cleanup gate");
                     self.world.sleep(20 * MILLIS).await;
                 }
                 Reply::Refused { code, text } => {

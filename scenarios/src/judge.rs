@@ -1,6 +1,7 @@
 //! What the oracles say about a run.
 
 pub mod kind;
+pub mod told;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use miroir_sim::{ProcessId, sometimes};
 use miroir_store::config::{Form, ShardConfig};
 use miroir_store::engine::Engine;
 use miroir_store::env::Peer;
+use miroir_store::error::EngineError;
 use miroir_store::id::{Epoch, NodeId, ShardId};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
@@ -294,6 +296,8 @@ fn judge_copies(scenario: &Scenario, it: &Cluster, books: &Books, findings: &mut
         let disk = StoreDisk::new(disk.mount(), it.world.timers().clone());
         match Engine::open(Arc::new(disk), engine_options(), 0) {
             Ok(engine) => engines.push((process(*node), engine)),
+            // Rot that nobody could place before the run ended: whoever runs the node replaces the disk.
+            Err(EngineError::Corrupt { .. }) if it.plan.rots(&node.to_string()) => {}
             Err(error) => {
                 let text = format!("the disk of {node} cannot be opened: {error}");
                 findings.push(violation("converged", text).of_kind("a disk cannot be opened"))
@@ -312,9 +316,17 @@ fn judge_copies(scenario: &Scenario, it: &Cluster, books: &Books, findings: &mut
         }
     }
     for (shard, config) in &books.configs {
-        let replicas: Vec<ProcessId> = config.new.iter().map(|replica| process(replica.node)).collect();
+        // A disk that has rotted may not open any more, and a copy on it may be silent to the end.
+        let rotted = |engine: &Engine| engine.shard(*shard).is_some_and(|state| state.damaged);
+        let sound: Vec<ProcessId> = engines
+            .iter()
+            .filter(|(holder, engine)| !(rotted(engine) && it.plan.rots(&names.name(*holder))))
+            .map(|(holder, _)| *holder)
+            .collect();
+        let replicas = config.new.iter().map(|replica| process(replica.node));
+        let replicas: Vec<ProcessId> = replicas.filter(|replica| sound.contains(replica)).collect();
         let mut copies = Vec::new();
-        for (holder, engine) in &engines {
+        for (holder, engine) in engines.iter().filter(|(holder, _)| sound.contains(holder)) {
             match copy(*holder, engine, *shard) {
                 Ok(Some(copy)) => copies.push(copy),
                 Ok(None) if replicas.contains(holder) => copies.push(empty(*holder)),

@@ -5,7 +5,7 @@
 //! name.
 
 use miroir_sim::fault::{Intensity, Kind, draw_faults};
-use miroir_sim::plan::{Budget, LinkPlan, SimPlan};
+use miroir_sim::plan::{Budget, Fault, FaultKind, LinkPlan, SimPlan};
 use miroir_sim::profile;
 use miroir_sim::time::{MILLIS, Nanos, SECONDS};
 use miroir_sim::{Dice, Random, Ratio, Seed};
@@ -87,6 +87,9 @@ pub struct ClusterPlan {
     /// The nodes of each shard, by number; shards beyond its end are placed by hashing.
     #[serde(default, skip_serializing_if = "is_default")]
     pub placement: Vec<Vec<u32>>,
+    /// A node's writes go from its log into its pages after so many; 0: as the store has it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub flush_writes: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,6 +251,7 @@ impl Plan {
                 skip_verify: false,
                 reports_only: false,
                 placement: Vec::new(),
+                flush_writes: 0,
             },
             workload: WorkloadPlan {
                 clients: given.clients.unwrap_or(8),
@@ -316,6 +320,12 @@ impl Plan {
         names.push("coordinator".to_owned());
         names.extend(self.client_names());
         names
+    }
+
+    /// Whether bits of this process's disk flip at some time.
+    pub fn rots(&self, process: &str) -> bool {
+        let flips = |fault: &Fault| matches!(&fault.kind, FaultKind::FlipBits { process: it, .. } if it == process);
+        self.sim.faults.iter().any(flips)
     }
 
     /// Where a shard lives before anything moves.

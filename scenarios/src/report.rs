@@ -1,5 +1,6 @@
 //! The human report of one run: what the cluster was, what went wrong on purpose, what came of it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use miroir_sim::time::{MICROS, MILLIS, in_seconds};
@@ -7,6 +8,7 @@ use miroir_sim::verdict::Verdict;
 use miroir_store::migration::Stage;
 
 use crate::catalog::Scenario;
+use crate::judge::told;
 use crate::run::Outcome;
 
 /// How many of each kind are listed.
@@ -185,8 +187,20 @@ fn windows(out: &mut String, outcome: &Outcome) {
         totals.max_ns / MILLIS
     );
     line(out, "loss windows", &text);
+    let losses = &outcome.record.losses;
+    let sums = |sums: &BTreeMap<String, u64>| {
+        sums.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+    };
+    line(out, "by cause", &sums(&losses.by_cause));
+    line(out, "by stage", &sums(&losses.by_stage));
+    let lengths = losses.by_length_ms.iter().map(|(below, count)| match below {
+        0 => format!("for ever {count}"),
+        below => format!("under {below} ms {count}"),
+    });
+    line(out, "by length", &lengths.collect::<Vec<_>>().join(", "));
     for window in windows.iter().take(SHOWN) {
         line(out, "", &window.to_string());
+        line(out, "", &format!("because: {}", told::in_words(window, &outcome.seen.books)));
     }
     if windows.len() > SHOWN {
         line(out, "", &format!("and {} more", windows.len() - SHOWN));

@@ -160,6 +160,7 @@ fn conclude(scenario: &'static Scenario, plan: &Plan, ended: Ended<Seen>) -> Out
     record.rejected = seen.totals.rejected;
     record.unknown = seen.totals.unknown;
     record.windows = durable::totals(&seen.windows, ended_at);
+    record.losses = judge::told::losses(&seen.windows);
     record.loss_ppm = durable::loss_ppm(&seen.windows, seen.totals.acked);
     record.refusals = seen.books.refusals.iter().map(|(_, code, _)| code.clone()).collect();
     record.unavailable_ns = seen.unavailable.clone();

@@ -25,6 +25,9 @@ use crate::script::{Scripted, What};
 /// The collection that everybody writes to.
 pub const COLLECTION: &str = "movies";
 
+/// How often a document is written until it is taken, on a healed cluster.
+const WRITE_ATTEMPTS: usize = 5;
+
 /// How far the load has come, and when it ends. Shared by clients and director.
 #[derive(Clone, Default)]
 pub struct Load(Arc<Inner>, Bursts);
@@ -222,14 +225,20 @@ impl Actor {
         unread
     }
 
-    /// Writes one document of each shard; returns those that could not be written.
+    /// Writes one document of each shard; returns those that could not be written. A write whose version was chosen just
+    /// before the tombstone barrier was raised is refused, and written again.
     pub async fn write_one_per_shard(&mut self) -> Vec<Key> {
-        let mut puts = Vec::new();
-        for shard in (0..self.shards).map(ShardId) {
-            let mut documents = (0..self.documents).map(document);
-            puts.extend(documents.find(|key| key.shard(self.shards) == shard).map(|key| self.put(key)));
+        let documents: Vec<Key> = (0..self.documents).map(document).collect();
+        let of_shard = |shard| documents.iter().find(|key| key.shard(self.shards) == shard).cloned();
+        let mut unwritten: Vec<Key> = (0..self.shards).map(ShardId).filter_map(of_shard).collect();
+        for _ in 0..WRITE_ATTEMPTS {
+            if unwritten.is_empty() {
+                break;
+            }
+            let puts = std::mem::take(&mut unwritten).into_iter().map(|key| self.put(key)).collect();
+            unwritten = self.run(puts).await;
         }
-        self.run(puts).await
+        unwritten
     }
 
     fn put(&mut self, key: Key) -> Request {

@@ -72,6 +72,9 @@ pub struct Record {
     /// What was to be lost by the arithmetic, beside what was lost; in runs that ask the question.
     #[serde(default)]
     pub prediction: Option<Prediction>,
+    /// Loss windows, by what they came from and how long they lasted.
+    #[serde(default, skip_serializing_if = "Losses::is_empty")]
+    pub losses: Losses,
 }
 
 /// Writes in one stage, at full load. Times in simulated nanoseconds.
@@ -110,6 +113,37 @@ pub struct Prediction {
     pub expected_millionths: u64,
     /// The number that was.
     pub missing: u64,
+}
+
+/// Loss windows of one run or of many, counted in three ways.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// By why a write was missed.
+    pub by_cause: BTreeMap<String, u64>,
+    /// By what was going on when they opened.
+    pub by_stage: BTreeMap<String, u64>,
+    /// By length: the least power of two of milliseconds that it stays below; 0 for those that never closed.
+    pub by_length_ms: BTreeMap<u64, u64>,
+}
+
+impl Losses {
+    /// No window at all.
+    pub fn is_empty(&self) -> bool {
+        self.by_cause.is_empty() && self.by_stage.is_empty() && self.by_length_ms.is_empty()
+    }
+
+    /// Adds those of another run.
+    pub fn merge(&mut self, other: &Losses) {
+        add(&mut self.by_cause, &other.by_cause);
+        add(&mut self.by_stage, &other.by_stage);
+        add(&mut self.by_length_ms, &other.by_length_ms);
+    }
+}
+
+fn add<K: Ord + Clone>(sums: &mut BTreeMap<K, u64>, more: &BTreeMap<K, u64>) {
+    for (key, count) in more {
+        *sums.entry(key.clone()).or_default() += count;
+    }
 }
 
 /// Loss windows of a run, counted and measured in simulated nanoseconds.
@@ -177,6 +211,7 @@ impl Record {
             matrix: Matrix::default(),
             service: BTreeMap::new(),
             prediction: None,
+            losses: Losses::default(),
         }
     }
 

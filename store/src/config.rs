@@ -114,6 +114,11 @@ impl ShardConfig {
         }
     }
 
+    /// Every node that this configuration names, in whichever set; some twice.
+    pub fn named(&self) -> impl Iterator<Item = NodeId> {
+        self.new.iter().chain(&self.old).chain(&self.leaving).map(|replica| replica.node)
+    }
+
     /// The replica that this configuration names on `node`, in whichever set.
     pub fn replica(&self, node: NodeId) -> Option<&Replica> {
         self.new.iter().chain(&self.old).chain(&self.leaving).find(|replica| replica.node == node)

@@ -32,7 +32,8 @@ use cleanup::Cleanup;
 use collection::Collection;
 use gate::{AntiEntropy, Verdict};
 use jobs::Job;
-use records::{ClusterRecord, EngineRecords, Record, RecordKey, Records, RecordsError, Revision};
+use rebuild::Rebuild;
+use records::{ClusterRecord, CommandLog, EngineRecords, Record, RecordKey, Records, RecordsError, Revision};
 
 /// The cluster to create where there is none yet.
 #[derive(Clone, Debug)]
@@ -43,6 +44,9 @@ pub struct NewCluster {
     pub anti_entropy: AntiEntropy,
     /// The nodes of each shard; shards beyond its end are placed by rendezvous hashing.
     pub placement: Vec<Vec<NodeId>>,
+    /// Nodes that will never come back. Records that were lost are rebuilt without asking them, and what they alone
+    /// have installed is given up.
+    pub gone: Vec<NodeId>,
 }
 
 /// How the coordinator works.
@@ -107,6 +111,7 @@ pub struct Coordinator {
     cluster: Option<Revised<ClusterRecord>>,
     configs: BTreeMap<ShardId, Revised<ShardConfig>>,
     migrations: BTreeMap<MigrationId, Revised<MigrationRecord>>,
+    commands: Revised<CommandLog>,
     disks: BTreeMap<NodeId, DiskId>,
     installed: BTreeMap<(ShardId, NodeId), Epoch>,
     /// Copies in which rot was found.
@@ -128,9 +133,8 @@ pub struct Coordinator {
     cleanups: BTreeMap<ShardId, Cleanup>,
     collections: BTreeMap<ShardId, Collection>,
     collect_at: BTreeMap<ShardId, Nanos>,
-    /// What nodes have installed, while there are no records.
-    rebuilding: BTreeMap<NodeId, Vec<ShardConfig>>,
-    asked_configs_at: Option<Nanos>,
+    /// What nodes have promised and installed, while there are no records.
+    rebuild: Rebuild,
     warned: BTreeSet<String>,
     /// A command is only being tried: commits change nothing.
     rehearsing: bool,
@@ -184,6 +188,7 @@ impl Coordinator {
             cluster: None,
             configs: BTreeMap::new(),
             migrations: BTreeMap::new(),
+            commands: Revised { value: CommandLog::default(), revision: 0 },
             disks: BTreeMap::new(),
             installed: BTreeMap::new(),
             damaged: BTreeSet::new(),
@@ -199,8 +204,7 @@ impl Coordinator {
             cleanups: BTreeMap::new(),
             collections: BTreeMap::new(),
             collect_at: BTreeMap::new(),
-            rebuilding: BTreeMap::new(),
-            asked_configs_at: None,
+            rebuild: Rebuild::default(),
             warned: BTreeSet::new(),
             rehearsing: false,
             sends: Vec::new(),
@@ -253,24 +257,26 @@ impl Coordinator {
                 }
             }
             Message::Dropped { node, shard, epoch } => self.dropped(now, node, shard, epoch),
-            Message::Configs { configs } if self.cluster.is_none() => self.configs_heard(from, configs),
+            Message::Promised { node, generation, configs } if self.cluster.is_none() => {
+                self.promised(node, generation, configs);
+            }
             Message::TombstoneList { request, node, entries, .. } => {
                 self.tombstones_seen(now, request, node, entries)?;
             }
             Message::Forgot { request, node, .. } => self.forgot(request, node),
-            Message::Command { n, command } => {
-                let reply = self.command(now, command)?;
+            Message::Command { id, command } => {
+                let reply = self.command(now, id, command)?;
                 if let Reply::Refused { code, .. } = &reply {
                     self.env.probe.on(Event::Refused { code: code.clone() });
                 }
-                self.send(from, Message::Reply { n, reply });
+                self.send(from, Message::Reply { id, reply });
             }
-            Message::Rehearse { n, command } => {
+            Message::Rehearse { id, command } => {
                 self.rehearsing = true;
-                let reply = self.command(now, command);
+                let reply = self.command(now, id, command);
                 self.rehearsing = false;
                 let reply = reply?;
-                self.send(from, Message::Reply { n, reply });
+                self.send(from, Message::Reply { id, reply });
             }
             // Unserved and stray frames: what was asked is asked again in a while.
             _ => {}
@@ -561,6 +567,7 @@ impl Coordinator {
                 });
             }
             Record::Cluster(cluster) => self.env.probe.on(Event::Members { revision, nodes: cluster.nodes.clone() }),
+            Record::Commands(_) => {}
         }
     }
 
@@ -569,6 +576,7 @@ impl Coordinator {
             RecordKey::Cluster => self.cluster.as_ref().map_or(0, |record| record.revision),
             RecordKey::Shard(shard) => self.configs.get(&shard).map_or(0, |record| record.revision),
             RecordKey::Migration(id) => self.migrations.get(&id).map_or(0, |record| record.revision),
+            RecordKey::Commands => self.commands.revision,
         }
     }
 
@@ -576,6 +584,7 @@ impl Coordinator {
     fn remember(&mut self, now: Nanos, record: Record, revision: Revision) {
         match record {
             Record::Cluster(value) => self.cluster = Some(Revised { value, revision }),
+            Record::Commands(value) => self.commands = Revised { value, revision },
             Record::Shard(value) => {
                 let shard = value.shard;
                 self.jobs.retain(|_, job| job.reconcile.spec().shard != shard);

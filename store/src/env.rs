@@ -108,6 +108,10 @@ pub enum Event {
     Opened { node: NodeId, disk: DiskId, copies: Vec<Copy> },
     /// A node turned a client's writes away: they were made under `epoch`, and it has installed another.
     Fenced { node: NodeId, shard: ShardId, epoch: Epoch, installed: Epoch, writes: Vec<(Key, Version)> },
+    /// A node turned away a page, a repair or a drop: it is meant for another session, disk or epoch than the node has.
+    TurnedAway { node: NodeId, shard: ShardId, why: &'static str },
+    /// A node has found rot in its copy, which is silent from here on until it is wiped.
+    Rotted { node: NodeId, shard: ShardId },
     /// A client's write is durable on a node.
     Applied { node: NodeId, shard: ShardId, key: Key, version: Version },
     /// A configuration is durable on a node; `wiped` if its copy was wiped in the same step.
@@ -152,6 +156,8 @@ pub struct Copy {
     pub shard: ShardId,
     /// The epoch it has installed; `None` if it knows no configuration.
     pub installed: Option<Epoch>,
+    /// Rot was found in it, now or before; what it holds is not listed.
+    pub damaged: bool,
     pub documents: Vec<(Key, Version)>,
 }
 

@@ -19,7 +19,8 @@ use crate::reconcile::Report;
 
 pub use copy::Copy;
 pub use transition::{
-    abort, activate, begin_readmission, close_gate, end_readmission, forget_leavers, join, open, raise_barrier, restore,
+    abort, activate, begin_readmission, close_gate, end_readmission, forget_leavers, give_up, join, open,
+    raise_barrier, restore,
 };
 
 /// `Planned -> DualWrite -> Drain -> DeltaPass -> Activate -> Cleanup -> Done`, or `Aborted` before `Activate`.

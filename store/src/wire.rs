@@ -33,6 +33,14 @@ pub struct RequestId {
     pub n: u64,
 }
 
+/// Names one command of an operator. `operator` is 64 fresh bits per session, `n` counts its commands: what comes twice
+/// is done once, and what comes late is not done at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CommandId {
+    pub operator: u64,
+    pub n: u64,
+}
+
 /// What a router asks of one replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
@@ -163,6 +171,12 @@ pub enum Command {
     },
     /// An anti-entropy pass over every shard, now.
     CompareNow,
+    /// Lost copies of a shard are readmitted from fewer than a majority of the others. What only they held is given up
+    /// for good.
+    GiveUp {
+        shard: ShardId,
+        copies: Vec<NodeId>,
+    },
 }
 
 /// One migration, as the coordinator's durable record has it.
@@ -413,11 +427,11 @@ pub enum Message {
 
     // Operators and the coordinator.
     Command {
-        n: u64,
+        id: CommandId,
         command: Command,
     },
     Reply {
-        n: u64,
+        id: CommandId,
         reply: Reply,
     },
 
@@ -485,7 +499,7 @@ pub enum Message {
     // Operators.
     /// Would the coordinator carry out this command? It answers as if it had, and changes nothing.
     Rehearse {
-        n: u64,
+        id: CommandId,
         command: Command,
     },
     AskNode {
@@ -495,6 +509,18 @@ pub enum Message {
     NodeReply {
         n: u64,
         reply: NodeReply,
+    },
+
+    // A coordinator that has lost its records, and nodes.
+    /// Install nothing of an older generation any more, durably, and tell what is installed.
+    Promise {
+        generation: u32,
+    },
+    /// Nothing below `generation` will be installed, and these are.
+    Promised {
+        node: NodeId,
+        generation: u32,
+        configs: Vec<ShardConfig>,
     },
 }
 

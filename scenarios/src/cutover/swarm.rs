@@ -9,6 +9,7 @@ use miroir_sim::plan::{Direction, Fault, FaultKind, When};
 use miroir_sim::time::{MICROS, MILLIS};
 use miroir_sim::{Dice, Random, Ratio, Stream, sometimes};
 
+use super::strike::{STAGES, target};
 use crate::catalog::{Scenario, Windows};
 use crate::cluster::Cluster;
 use crate::plan::{Interference, MigrationPlan, Plan, Profile};
@@ -30,9 +31,6 @@ pub const SCENARIO: Scenario = Scenario {
     plan,
     course,
 };
-
-/// The stages at which faults strike and operators interfere.
-const STAGES: [&str; 5] = ["DualWrite", "Drain", "DeltaPass", "Activate", "Cleanup"];
 
 fn plan(plan: &mut Plan, dice: &Dice) {
     let mut stream = dice.stream("swarm", 0);
@@ -68,20 +66,6 @@ fn plan(plan: &mut Plan, dice: &Dice) {
             plan.sim.faults.extend(fault);
         }
     }
-}
-
-/// One to all replicas are replaced, often by nodes that held the shard before.
-fn target(plan: &Plan, placed: &[u32], stream: &mut Stream) -> Vec<u32> {
-    let mut spare: Vec<u32> = (1..=plan.cluster.nodes).filter(|node| !placed.contains(node)).collect();
-    stream.shuffle(&mut spare);
-    let most = spare.len().min(placed.len()) as u64;
-    let moved = stream.range(1..=most) as usize;
-    let first = stream.below(placed.len() as u64) as usize;
-    let mut target = placed.to_vec();
-    for (n, joiner) in spare.into_iter().take(moved).enumerate() {
-        target[(first + n) % placed.len()] = joiner;
-    }
-    target
 }
 
 fn interference(stream: &mut Stream) -> Option<Interference> {
@@ -128,20 +112,13 @@ fn fault_at_stage(plan: &Plan, n: u32, stream: &mut Stream) -> Option<Fault> {
 
 fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
     Box::pin(async {
-        for n in 0..it.plan.migrations.len() {
-            it.until_operations(it.plan.migrations[n].after_operations).await;
-            if it.migrate_when_free(n).await {
-                it.interfere(n).await;
-            }
-        }
-        it.until_quiet().await;
-        sometimes!(it.audit.has_activated(), "a migration ended while faults could happen");
+        let wrong = super::operated(it).await;
         sometimes!(it.audit.was_retried(), "an attempt was aborted and another one was done");
         // What an operator switched off is on again when the run heals: convergence is anti-entropy's promise.
         if it.plan.cluster.anti_entropy {
             let _refused = it.set_anti_entropy(true).await;
         }
         it.until(100 * MILLIS, |_| false).await;
-        Vec::new()
+        wrong
     })
 }

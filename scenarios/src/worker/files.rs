@@ -6,7 +6,7 @@ use std::path::Path;
 use miroir_sim::{history, profile};
 
 use crate::catalog::Scenario;
-use crate::judge::{self, kind};
+use crate::judge::{self, kind, told};
 use crate::plan::{Plan, Profile};
 use crate::run::Outcome;
 use crate::worker::arguments::Arguments;
@@ -63,12 +63,14 @@ pub fn write_run(
     write("events.jsonl", &events)
 }
 
-/// Every loss window, whether the scenario declares it, and what a finding about it says.
+/// Every loss window, whether the scenario declares it, how it came about in one sentence, and what a finding about it
+/// says.
 fn windows(scenario: &Scenario, outcome: &Outcome) -> String {
     let mut text = String::new();
     for window in &outcome.seen.windows {
         let mut line = serde_json::to_value(window).expect("a window is plain data");
         line["declared"] = judge::is_declared(scenario, window, &outcome.seen.books).into();
+        line["told"] = told::in_words(window, &outcome.seen.books).into();
         line["text"] = window.to_string().into();
         line["finding"] = kind::of_window(window).into();
         text.push_str(&format!("{line}\n"));

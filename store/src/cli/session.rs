@@ -15,7 +15,7 @@ use crate::net::key::SharedKey;
 use crate::net::tcp::{Book, Limits, Options, TcpNet};
 use crate::router::Timing;
 use crate::router::client::Client;
-use crate::wire::{Command, Message, NodeQuestion, NodeReply, Reply, decode, encode};
+use crate::wire::{Command, CommandId, Message, NodeQuestion, NodeReply, Reply, decode, encode};
 
 /// A question that was not answered is asked again this often.
 const REPEAT: Nanos = millis(300);
@@ -25,6 +25,8 @@ pub struct Session {
     pub settings: Settings,
     net: TcpNet,
     env: Env,
+    /// Names the session to the coordinator, which carries its commands out in the order of their numbers.
+    operator: u64,
     asked: u64,
 }
 
@@ -77,17 +79,18 @@ impl Session {
             net: Arc::new(net.clone()),
             probe: Arc::new(NoProbe),
         };
-        let asked = (env.dice.bits() >> 64) as u64;
-        Ok(Session { settings, net, env, asked })
+        let drawn = env.dice.bits();
+        let (operator, asked) = ((drawn >> 64) as u64, u64::from(drawn as u32));
+        Ok(Session { settings, net, env, operator, asked })
     }
 
     pub async fn close(self) {
         self.net.close(Duration::from_millis(200)).await;
     }
 
-    /// A number that names one question.
+    /// A number that names one question, greater than all before it.
     pub(super) fn fresh(&mut self) -> u64 {
-        self.asked = self.asked.wrapping_add(1);
+        self.asked += 1;
         self.asked
     }
 
@@ -107,13 +110,13 @@ impl Session {
 
     /// Has the coordinator carry out a command, or, with `dry_run`, say what it would answer. A refusal is a failure.
     pub async fn command(&mut self, command: Command, dry_run: bool) -> Result<Reply, Failure> {
-        let n = self.fresh();
+        let id = CommandId { operator: self.operator, n: self.fresh() };
         let question = match dry_run {
-            true => Message::Rehearse { n, command },
-            false => Message::Command { n, command },
+            true => Message::Rehearse { id, command },
+            false => Message::Command { id, command },
         };
         let answer = |message| match message {
-            Message::Reply { n: answered, reply } if answered == n => Some(reply),
+            Message::Reply { id: answered, reply } if answered == id => Some(reply),
             _ => None,
         };
         let reply = self.ask(Peer::Coordinator, &question, answer).await.ok_or_else(|| {

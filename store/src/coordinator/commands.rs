@@ -1,43 +1,111 @@
-//! What operators may ask for. Each command is idempotent; each refusal says why and changes nothing.
+//! What operators may ask for. Each command is decided from the records and carried out in one commit, which also
+//! remembers that it was: what comes twice is done once, what comes after a later command of the same operator is not
+//! done at all. Each refusal says why and changes nothing.
 
 use crate::config::{Cutover, Form};
 use crate::coordinator::Coordinator;
 use crate::coordinator::gate::{self, UNSAFE_CUTOVER, UNSAFE_CUTOVER_TEXT, Verdict};
-use crate::coordinator::records::{ClusterRecord, Record, RecordKey, RecordsError};
+use crate::coordinator::records::{ClusterRecord, Recall, Record, RecordKey, RecordsError};
 use crate::env::Nanos;
 use crate::id::{MigrationId, NodeId, ShardId};
 use crate::migration::{self, MigrationRecord, Reason, Stage};
 use crate::placement::place;
-use crate::wire::{Command, MigrationStatus, Reply};
+use crate::wire::{Command, CommandId, MigrationStatus, Reply};
 
-fn refuse(code: &str, text: impl Into<String>) -> Reply {
-    Reply::Refused { code: code.to_owned(), text: text.into() }
+/// What a command comes to: an answer, and what is committed with it in one step.
+struct Decided {
+    reply: Reply,
+    /// Decided from these, beside what is put: if one has changed since, nothing is done.
+    guards: Vec<RecordKey>,
+    puts: Vec<Record>,
+    /// For the operator, once it is done.
+    warning: Option<String>,
+}
+
+impl Decided {
+    /// Nothing has to be done.
+    fn done() -> Decided {
+        Decided { reply: Reply::Done, guards: Vec::new(), puts: Vec::new(), warning: None }
+    }
+
+    fn put(record: Record) -> Decided {
+        Decided { puts: vec![record], ..Decided::done() }
+    }
+
+    fn guarded(self, guards: Vec<RecordKey>) -> Decided {
+        Decided { guards, ..self }
+    }
+}
+
+fn refuse(code: &str, text: impl Into<String>) -> Decided {
+    let reply = Reply::Refused { code: code.to_owned(), text: text.into() };
+    Decided { reply, ..Decided::done() }
 }
 
 impl Coordinator {
-    /// Carries out one command.
-    pub(super) fn command(&mut self, now: Nanos, command: Command) -> Result<Reply, RecordsError> {
+    /// Carries out one command, unless it has been.
+    pub(super) fn command(&mut self, now: Nanos, id: CommandId, command: Command) -> Result<Reply, RecordsError> {
         if matches!(command, Command::Status) {
             return Ok(self.status());
         }
         if self.cluster.is_none() {
-            return Ok(refuse("NotReady", "the cluster has not been created yet; ask again when its nodes are up"));
+            let text = "the cluster has not been created yet; ask again when its nodes are up";
+            return Ok(refuse("NotReady", text).reply);
         }
+        // What changes no record is answered anew each time, and so is what is only being tried.
         match command {
-            Command::Plan { id, shard, target, cutover } => self.plan(now, id, shard, target, cutover),
-            Command::Start { id } => self.start(now, id),
-            Command::Pause { id } => self.set_paused(now, id, true),
-            Command::Resume { id } => self.set_paused(now, id, false),
-            Command::Abort { id } => self.abort(now, id),
-            Command::Reverse { id, new } => self.reverse(now, id, new),
-            Command::Rebalance { first, nodes, cutover } => self.rebalance(now, first, &nodes, cutover),
-            Command::AddNode { node, address } => self.add_node(now, node, address),
-            Command::SetAntiEntropy { enabled } => self.set_anti_entropy(now, enabled),
-            Command::Inspect => Ok(self.inspect(now)),
-            Command::RemoveNode { node } => self.remove_node(now, node),
-            Command::CompareNow => Ok(self.compare(now)),
-            Command::Status => unreachable!("answered above"),
+            Command::Inspect => return Ok(self.inspect(now)),
+            Command::CompareNow => return Ok(self.compare(now)),
+            _ => {}
         }
+        if self.rehearsing {
+            return Ok(self.decide(command).reply);
+        }
+        match self.commands.value.recall(id) {
+            Recall::Answered(reply) => return Ok(reply.clone()),
+            Recall::Late => {
+                let text = "this command came after a later one of the same operator, and was not carried out";
+                return Ok(refuse("Late", text).reply);
+            }
+            Recall::New => {}
+        }
+        let Decided { reply, guards, mut puts, warning } = self.decide(command);
+        puts.push(Record::Commands(self.commands.value.with(id, reply.clone())));
+        self.commit(now, &guards, puts)?;
+        if let Some(warning) = warning {
+            self.warn(warning);
+        }
+        Ok(reply)
+    }
+
+    fn decide(&self, command: Command) -> Decided {
+        match command {
+            Command::Plan { id, shard, target, cutover } => self.plan(id, shard, target, cutover),
+            Command::Start { id } => self.start(id),
+            Command::Pause { id } => self.set_paused(id, true),
+            Command::Resume { id } => self.set_paused(id, false),
+            Command::Abort { id } => self.abort(id),
+            Command::Reverse { id, new } => self.reverse(id, new),
+            Command::Rebalance { first, nodes, cutover } => self.rebalance(first, &nodes, cutover),
+            Command::AddNode { node, address } => self.add_node(node, address),
+            Command::RemoveNode { node } => self.remove_node(node),
+            Command::SetAntiEntropy { enabled } => self.set_anti_entropy(enabled),
+            Command::GiveUp { shard, copies } => self.give_up(shard, &copies),
+            Command::Status | Command::Inspect | Command::CompareNow => unreachable!("answered without a decision"),
+        }
+    }
+
+    fn record(&self) -> &ClusterRecord {
+        &self.cluster.as_ref().expect("commands are decided in a cluster").value
+    }
+
+    fn migration(&self, id: MigrationId) -> Result<&MigrationRecord, Decided> {
+        let known = self.migrations.get(&id).map(|record| &record.value);
+        known.ok_or_else(|| refuse("NoSuchMigration", format!("there is no migration {id}; plan it first")))
+    }
+
+    fn shards(&self) -> Vec<RecordKey> {
+        self.configs.keys().map(|shard| RecordKey::Shard(*shard)).collect()
     }
 
     fn status(&self) -> Reply {
@@ -56,107 +124,110 @@ impl Coordinator {
         }
     }
 
-    fn plan(
-        &mut self,
-        now: Nanos,
+    fn plan(&self, id: MigrationId, shard: ShardId, target: Vec<NodeId>, cutover: Cutover) -> Decided {
+        if let Some(known) = self.migrations.get(&id).map(|known| &known.value) {
+            let same = known.shard == shard && known.target == target && known.cutover == cutover;
+            let text = format!("migration {id} exists and is another one; choose another id");
+            return if same { Decided::done() } else { refuse("Exists", text) };
+        }
+        match self.planned(id, shard, target, cutover) {
+            Ok(record) => Decided::put(Record::Migration(record)).guarded(vec![RecordKey::Cluster]),
+            Err(refused) => refused,
+        }
+    }
+
+    /// The record of a new migration, if it may be planned.
+    fn planned(
+        &self,
         id: MigrationId,
         shard: ShardId,
         target: Vec<NodeId>,
         cutover: Cutover,
-    ) -> Result<Reply, RecordsError> {
-        if let Some(known) = self.migrations.get(&id) {
-            let same = known.value.shard == shard && known.value.target == target && known.value.cutover == cutover;
-            let text = format!("migration {id} exists and is another one; choose another id");
-            return Ok(if same { Reply::Done } else { refuse("Exists", text) });
-        }
-        let cluster = &self.cluster.as_ref().expect("checked by the caller").value;
-        if let Some(reply) = self.refuse_target(cluster, shard, &target) {
-            return Ok(reply);
-        }
+    ) -> Result<MigrationRecord, Decided> {
+        self.check_target(shard, &target)?;
         if self.judge(cutover) == Verdict::Refused {
-            return Ok(refuse(UNSAFE_CUTOVER, UNSAFE_CUTOVER_TEXT));
+            return Err(refuse(UNSAFE_CUTOVER, UNSAFE_CUTOVER_TEXT));
         }
-        let from = self.configs[&shard].value.new.iter().map(|replica| replica.node).collect();
-        let record = MigrationRecord {
+        Ok(MigrationRecord {
             id,
             shard,
             target,
-            from,
+            from: self.configs[&shard].value.new.iter().map(|replica| replica.node).collect(),
             cutover,
             stage: Stage::Planned,
             attempt: 0,
             paused: false,
             reason: None,
-        };
-        self.commit(now, &[RecordKey::Cluster], vec![Record::Migration(record)])?;
-        Ok(Reply::Done)
+        })
     }
 
     /// The way back of a migration that has activated: an ordinary migration in the other direction.
-    fn reverse(&mut self, now: Nanos, id: MigrationId, new: MigrationId) -> Result<Reply, RecordsError> {
-        let Some(record) = self.migrations.get(&id).map(|record| record.value.clone()) else {
-            return Ok(refuse("NoSuchMigration", format!("there is no migration {id}")));
-        };
-        self.plan(now, new, record.shard, record.from, record.cutover)
+    fn reverse(&self, id: MigrationId, new: MigrationId) -> Decided {
+        match self.migration(id) {
+            Ok(record) => self.plan(new, record.shard, record.from.clone(), record.cutover),
+            Err(refused) => refused,
+        }
     }
 
-    /// Plans a migration for each shard that rendezvous hashing over `nodes` places elsewhere. All are planned or none.
-    fn rebalance(
-        &mut self,
-        now: Nanos,
-        first: MigrationId,
-        nodes: &[NodeId],
-        cutover: Cutover,
-    ) -> Result<Reply, RecordsError> {
-        let replication = self.cluster.as_ref().expect("checked by the caller").value.replication as usize;
+    /// Plans a migration for each shard that rendezvous hashing over `nodes` places elsewhere: all in one commit, or
+    /// none. Asked again with the same first id, it answers what it planned then.
+    fn rebalance(&self, first: MigrationId, nodes: &[NodeId], cutover: Cutover) -> Decided {
+        let replication = self.record().replication as usize;
         if nodes.len() < replication {
             let text = format!("{} nodes cannot hold {replication} copies of a shard", nodes.len());
-            return Ok(refuse("BadTarget", text));
+            return refuse("BadTarget", text);
         }
         let mut moves = Vec::new();
         for (shard, config) in &self.configs {
             let present: Vec<NodeId> = config.value.new.iter().map(|replica| replica.node).collect();
             let placed = place(*shard, nodes, replication);
             if placed.iter().any(|node| !present.contains(node)) {
-                moves.push((*shard, placed));
+                moves.push((MigrationId(first.0.saturating_add(moves.len() as u64)), *shard, placed));
             }
         }
-        let cluster = self.cluster.as_ref().expect("checked by the caller").value.clone();
-        for (shard, target) in &moves {
-            if let Some(reply) = self.refuse_target(&cluster, *shard, target) {
-                return Ok(reply);
+        let ids = moves.iter().map(|(id, ..)| *id).collect();
+        if let Some((id, ..)) = moves.iter().find(|(id, ..)| self.migrations.contains_key(id)) {
+            let is_planned = |(id, shard, target): &(MigrationId, ShardId, Vec<NodeId>)| {
+                let known = self.migrations.get(id).map(|record| &record.value);
+                known.is_some_and(|it| it.shard == *shard && it.target == *target && it.cutover == cutover)
+            };
+            if moves.iter().all(is_planned) {
+                return Decided { reply: Reply::Planned { ids }, ..Decided::done() };
             }
+            return refuse("Exists", format!("migration {id} exists and is another one; choose another first id"));
         }
-        let mut ids = Vec::new();
-        for (n, (shard, target)) in moves.into_iter().enumerate() {
-            let id = MigrationId(first.0 + n as u64);
-            match self.plan(now, id, shard, target, cutover)? {
-                Reply::Done => ids.push(id),
-                refused => return Ok(refused),
-            }
+        let planned = moves.into_iter().map(|(id, shard, target)| self.planned(id, shard, target, cutover));
+        match planned.collect::<Result<Vec<MigrationRecord>, Decided>>() {
+            Ok(records) => Decided {
+                reply: Reply::Planned { ids },
+                // Decided from where every shard is, and from who is in the cluster.
+                guards: self.shards().into_iter().chain([RecordKey::Cluster]).collect(),
+                puts: records.into_iter().map(Record::Migration).collect(),
+                warning: None,
+            },
+            Err(refused) => refused,
         }
-        Ok(Reply::Planned { ids })
     }
 
-    fn add_node(&mut self, now: Nanos, node: NodeId, address: String) -> Result<Reply, RecordsError> {
-        let mut cluster = self.cluster.as_ref().expect("checked by the caller").value.clone();
-        if cluster.nodes.get(&node) != Some(&address) {
-            cluster.nodes.insert(node, address);
-            self.commit(now, &[], vec![Record::Cluster(cluster)])?;
+    fn add_node(&self, node: NodeId, address: String) -> Decided {
+        if self.record().nodes.get(&node) == Some(&address) {
+            return Decided::done();
         }
-        Ok(Reply::Done)
+        let mut cluster = self.record().clone();
+        cluster.nodes.insert(node, address);
+        Decided::put(Record::Cluster(cluster))
     }
 
-    /// Only a node that holds nothing, and that nothing is planned for, may go.
-    fn remove_node(&mut self, now: Nanos, node: NodeId) -> Result<Reply, RecordsError> {
-        let mut cluster = self.cluster.as_ref().expect("checked by the caller").value.clone();
-        if cluster.nodes.remove(&node).is_none() {
-            return Ok(Reply::Done);
+    /// Only a node that holds nothing, and that nothing is planned for, may go: decided from every shard's record, and from
+    /// every migration that would bring something there.
+    fn remove_node(&self, node: NodeId) -> Decided {
+        if !self.record().nodes.contains_key(&node) {
+            return Decided::done();
         }
-        let named = self.configs.values().map(|config| &config.value).find(|config| config.replica(node).is_some());
+        let named = self.configs.values().map(|config| &config.value).find(|config| config.named().any(|it| it == node));
         if let Some(config) = named {
             let text = format!("{node} holds {} ({config}); move its shards to other nodes first", config.shard);
-            return Ok(refuse("HoldsShards", text));
+            return refuse("HoldsShards", text);
         }
         let max = self.options.migration.max_attempts;
         let wanted = self.migrations.values().map(|record| &record.value).find(|record| {
@@ -166,43 +237,43 @@ impl Coordinator {
         if let Some(record) = wanted {
             let text =
                 format!("migration {} of {} is to bring a copy to {node}; abort it first", record.id, record.shard);
-            return Ok(refuse("Busy", text));
+            return refuse("Busy", text);
         }
-        let guards: Vec<RecordKey> = self.configs.keys().map(|shard| RecordKey::Shard(*shard)).collect();
-        self.commit(now, &guards, vec![Record::Cluster(cluster)])?;
-        Ok(Reply::Done)
+        let mut cluster = self.record().clone();
+        cluster.nodes.remove(&node);
+        Decided::put(Record::Cluster(cluster)).guarded(self.shards())
     }
 
     fn compare(&mut self, now: Nanos) -> Reply {
-        let settings = &self.cluster.as_ref().expect("checked by the caller").value.anti_entropy;
+        let settings = &self.record().anti_entropy;
         if !settings.enabled || !settings.repair {
-            return refuse(
-                "AntiEntropyOff",
-                "anti-entropy is off; switch it on to have replicas compared and repaired",
-            );
+            let text = "anti-entropy is off; switch it on to have replicas compared and repaired";
+            return refuse("AntiEntropyOff", text).reply;
         }
         Reply::Comparing { shards: self.compare_now(now) }
     }
 
-    fn refuse_target(&self, cluster: &ClusterRecord, shard: ShardId, target: &[NodeId]) -> Option<Reply> {
+    /// Whether a shard may be planned to move to these nodes.
+    fn check_target(&self, shard: ShardId, target: &[NodeId]) -> Result<(), Decided> {
+        let cluster = self.record();
         let Some(config) = self.configs.get(&shard) else {
             let text = format!("there is no shard {shard}; this cluster has {}", cluster.shard_count);
-            return Some(refuse("NoSuchShard", text));
+            return Err(refuse("NoSuchShard", text));
         };
         if let Some(node) = target.iter().find(|node| !cluster.nodes.contains_key(node)) {
-            return Some(refuse("NoSuchNode", format!("{node} is not a node of this cluster; add it first")));
+            return Err(refuse("NoSuchNode", format!("{node} is not a node of this cluster; add it first")));
         }
         let mut distinct = target.to_vec();
         distinct.sort();
         distinct.dedup();
         if distinct.len() != cluster.replication as usize || distinct.len() != target.len() {
             let text = format!("a target names {} different nodes", cluster.replication);
-            return Some(refuse("BadTarget", text));
+            return Err(refuse("BadTarget", text));
         }
         let mut present: Vec<NodeId> = config.value.new.iter().map(|replica| replica.node).collect();
         present.sort();
         if present == distinct && config.value.form == Form::Stable {
-            return Some(refuse("BadTarget", format!("{shard} is already there")));
+            return Err(refuse("BadTarget", format!("{shard} is already there")));
         }
         let max = self.options.migration.max_attempts;
         let busy = self.migrations.values().find(|other| {
@@ -213,87 +284,104 @@ impl Coordinator {
         if let Some(other) = busy {
             let text =
                 format!("{shard} is already being moved by migration {}; wait for it or abort it", other.value.id);
-            return Some(refuse("Busy", text));
+            return Err(refuse("Busy", text));
         }
         if config.value.gate_unmet() && !mutant!("M46") {
             let text =
                 format!("{shard} waits for a clean anti-entropy pass after a skipped delta pass; try again then");
-            return Some(refuse("CleanupGate", text));
+            return Err(refuse("CleanupGate", text));
         }
-        None
+        Ok(())
     }
 
-    fn start(&mut self, now: Nanos, id: MigrationId) -> Result<Reply, RecordsError> {
-        let Some(record) = self.migrations.get(&id).map(|record| record.value.clone()) else {
-            return Ok(refuse("NoSuchMigration", format!("there is no migration {id}; plan it first")));
+    fn start(&self, id: MigrationId) -> Decided {
+        let record = match self.migration(id) {
+            Ok(record) => record.clone(),
+            Err(refused) => return refused,
         };
         if record.stage == Stage::Aborted && record.attempt == 0 {
-            return Ok(refuse("Aborted", format!("migration {id} was aborted before it began; plan another")));
+            return refuse("Aborted", format!("migration {id} was aborted before it began; plan another"));
         }
         if record.attempt > 0 {
-            return Ok(Reply::Done);
+            return Decided::done();
         }
-        match self.judge(record.cutover) {
-            Verdict::Refused => return Ok(refuse(UNSAFE_CUTOVER, UNSAFE_CUTOVER_TEXT)),
-            Verdict::Warned(text) => self.warn(format!("migration {id} of {}: {text}", record.shard)),
-            Verdict::Allowed => {}
-        }
-        let record = MigrationRecord { attempt: 1, ..record };
-        self.commit(now, &[RecordKey::Cluster], vec![Record::Migration(record)])?;
-        Ok(Reply::Done)
+        let warning = match self.judge(record.cutover) {
+            Verdict::Refused => return refuse(UNSAFE_CUTOVER, UNSAFE_CUTOVER_TEXT),
+            Verdict::Warned(text) => Some(format!("migration {id} of {}: {text}", record.shard)),
+            Verdict::Allowed => None,
+        };
+        let started = Decided::put(Record::Migration(MigrationRecord { attempt: 1, ..record }));
+        Decided { warning, ..started.guarded(vec![RecordKey::Cluster]) }
     }
 
-    fn set_paused(&mut self, now: Nanos, id: MigrationId, paused: bool) -> Result<Reply, RecordsError> {
-        let Some(record) = self.migrations.get(&id).map(|record| record.value.clone()) else {
-            return Ok(refuse("NoSuchMigration", format!("there is no migration {id}")));
-        };
-        if record.paused != paused {
-            self.commit(now, &[], vec![Record::Migration(MigrationRecord { paused, ..record })])?;
+    fn set_paused(&self, id: MigrationId, paused: bool) -> Decided {
+        match self.migration(id) {
+            Ok(record) if record.paused == paused => Decided::done(),
+            Ok(record) => Decided::put(Record::Migration(MigrationRecord { paused, ..record.clone() })),
+            Err(refused) => refused,
         }
-        Ok(Reply::Done)
     }
 
-    fn abort(&mut self, now: Nanos, id: MigrationId) -> Result<Reply, RecordsError> {
-        let Some(record) = self.migrations.get(&id).map(|record| record.value.clone()) else {
-            return Ok(refuse("NoSuchMigration", format!("there is no migration {id}")));
+    fn abort(&self, id: MigrationId) -> Decided {
+        let record = match self.migration(id) {
+            Ok(record) => record,
+            Err(refused) => return refused,
         };
-        let was_open = record.is_open();
-        let shard = record.shard;
-        let aborted = MigrationRecord { stage: Stage::Aborted, reason: Some(Reason::Operator), ..record };
-        match aborted_from(&self.migrations[&id].value) {
-            Abortable::Already => Ok(Reply::Done),
+        match aborted_from(record) {
+            Abortable::Already => Decided::done(),
             Abortable::TooLate => {
                 let text = format!("migration {id} has activated; a migration in the other direction takes it back");
-                Ok(refuse("TooLate", text))
+                refuse("TooLate", text)
             }
             Abortable::Yes => {
-                let mut puts = vec![Record::Migration(aborted)];
-                if was_open {
-                    puts.push(Record::Shard(migration::abort(&self.configs[&shard].value)));
+                let aborted =
+                    MigrationRecord { stage: Stage::Aborted, reason: Some(Reason::Operator), ..record.clone() };
+                let mut decided = Decided::put(Record::Migration(aborted));
+                if record.is_open() {
+                    decided.puts.push(Record::Shard(migration::abort(&self.configs[&record.shard].value)));
                 }
-                self.commit(now, &[], puts)?;
-                Ok(Reply::Done)
+                decided
             }
         }
     }
 
     /// Off is refused while a skipped delta pass depends on it; decided from every shard's record.
-    fn set_anti_entropy(&mut self, now: Nanos, enabled: bool) -> Result<Reply, RecordsError> {
-        let cluster = self.cluster.as_ref().expect("checked by the caller").value.clone();
+    fn set_anti_entropy(&self, enabled: bool) -> Decided {
+        let cluster = self.record().clone();
         if cluster.anti_entropy.enabled == enabled {
-            return Ok(Reply::Done);
+            return Decided::done();
         }
         if !enabled && let Some(config) = self.configs.values().find(|config| config.value.gate_unmet()) {
             let text = format!(
                 "{} was cut over without a delta pass and waits for anti-entropy; switch it off after its cleanup",
                 config.value.shard
             );
-            return Ok(refuse("CleanupGate", text));
+            return refuse("CleanupGate", text);
         }
-        let guards: Vec<RecordKey> = self.configs.keys().map(|shard| RecordKey::Shard(*shard)).collect();
         let anti_entropy = gate::AntiEntropy { enabled, ..cluster.anti_entropy.clone() };
-        self.commit(now, &guards, vec![Record::Cluster(ClusterRecord { anti_entropy, ..cluster })])?;
-        Ok(Reply::Done)
+        Decided::put(Record::Cluster(ClusterRecord { anti_entropy, ..cluster })).guarded(self.shards())
+    }
+
+    /// Readmits lost copies of which too many are gone for the ordinary way.
+    fn give_up(&self, shard: ShardId, copies: &[NodeId]) -> Decided {
+        let Some(config) = self.configs.get(&shard).map(|config| &config.value) else {
+            return refuse("NoSuchShard", format!("there is no shard {shard}"));
+        };
+        let Some(lost) = self.beyond_readmission(config).filter(|_| config.form == Form::Stable) else {
+            let text = format!("{shard} is being moved, or lost no more copies than are readmitted from the others");
+            return refuse("NotLost", text);
+        };
+        let nodes: Vec<String> = lost.nodes().iter().map(ToString::to_string).collect();
+        let nodes = nodes.join(" ");
+        let mut named = copies.to_vec();
+        named.sort();
+        if named != lost.nodes() {
+            return refuse("NotLost", format!("{shard} has lost its copies on {nodes}; name exactly these"));
+        }
+        let text = "held was given up by an operator; acknowledged writes may be gone";
+        let warning = Some(format!("{shard}: what only the lost copies on {nodes} {text}"));
+        let given_up = migration::give_up(config, &lost.new, !lost.old.is_empty());
+        Decided { warning, ..Decided::put(Record::Shard(given_up)) }
     }
 }
 

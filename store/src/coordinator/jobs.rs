@@ -95,11 +95,14 @@ impl Coordinator {
             return;
         }
         let shards: Vec<ShardId> = self.configs.keys().copied().collect();
-        for shard in shards {
-            let at = *self.anti_entropy_at.entry(shard).or_insert(now + settings.period);
+        let due = |&shard: &ShardId| (*self.anti_entropy_at.entry(shard).or_insert(now + settings.period), shard);
+        let mut due: Vec<(Nanos, ShardId)> = shards.iter().map(due).filter(|(at, _)| now >= *at).collect();
+        // Who has waited longest is first: with more shards than there is room for, all of them have their turn.
+        due.sort();
+        for (_, shard) in due {
             let running = self.jobs.values().any(|job| job.owner == Owner::AntiEntropy(shard));
             let passes = self.jobs.values().filter(|job| matches!(job.owner, Owner::AntiEntropy(_))).count();
-            if now < at || running || passes >= self.options.anti_entropy_passes {
+            if running || passes >= self.options.anti_entropy_passes {
                 continue;
             }
             if !mutant!("M38") {

@@ -17,7 +17,7 @@ use crate::env::Env;
 use crate::error::{EngineError, WireError};
 use crate::id::{Key, MigrationId, NodeId, ShardId, Version, WriterId};
 use crate::migration::MigrationRecord;
-use crate::wire::{decode_record, encode_record};
+use crate::wire::{CommandId, Reply, decode_record, encode_record};
 
 /// The cluster as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,15 +37,58 @@ pub enum RecordKey {
     Cluster,
     Shard(ShardId),
     Migration(MigrationId),
+    Commands,
 }
 
 impl fmt::Display for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RecordKey::Cluster => f.write_str("cluster"),
+            RecordKey::Commands => f.write_str("commands"),
             RecordKey::Shard(shard) => write!(f, "shard-{:010}", shard.0),
             RecordKey::Migration(id) => write!(f, "migration-{:020}", id.0),
         }
+    }
+}
+
+/// The last command of each operator, so that none is carried out twice or late. The longest silent go first: a
+/// duplicate that is held back while so many other operators ask for something is beyond this.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandLog {
+    /// The newest last.
+    last: Vec<(CommandId, Reply)>,
+}
+
+/// Operators that are remembered.
+const OPERATORS: usize = 256;
+
+/// What is known of a command.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Recall<'a> {
+    New,
+    Answered(&'a Reply),
+    /// Its operator has asked for something else since.
+    Late,
+}
+
+impl CommandLog {
+    pub fn recall(&self, id: CommandId) -> Recall<'_> {
+        match self.last.iter().find(|(last, _)| last.operator == id.operator) {
+            Some((last, reply)) if last.n == id.n => Recall::Answered(reply),
+            Some((last, _)) if last.n > id.n => Recall::Late,
+            _ => Recall::New,
+        }
+    }
+
+    /// The log after this command.
+    #[must_use]
+    pub fn with(&self, id: CommandId, reply: Reply) -> CommandLog {
+        let others = self.last.iter().filter(|(last, _)| last.operator != id.operator);
+        let mut last: Vec<(CommandId, Reply)> = others.cloned().collect();
+        last.push((id, reply));
+        let forgotten = last.len().saturating_sub(OPERATORS);
+        last.drain(..forgotten);
+        CommandLog { last }
     }
 }
 
@@ -55,6 +98,7 @@ pub enum Record {
     Cluster(ClusterRecord),
     Shard(ShardConfig),
     Migration(MigrationRecord),
+    Commands(CommandLog),
 }
 
 impl Record {
@@ -63,6 +107,7 @@ impl Record {
             Record::Cluster(_) => RecordKey::Cluster,
             Record::Shard(config) => RecordKey::Shard(config.shard),
             Record::Migration(record) => RecordKey::Migration(record.id),
+            Record::Commands(_) => RecordKey::Commands,
         }
     }
 }
@@ -147,5 +192,22 @@ impl Records for EngineRecords {
             self.revisions.insert(record.key().to_string(), revision);
         }
         Ok(revision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_recalled_and_an_earlier_one_is_late() {
+        let id = |operator, n| CommandId { operator, n };
+        let log = CommandLog::default().with(id(7, 3), Reply::Done);
+        assert_eq!(log.recall(id(7, 3)), Recall::Answered(&Reply::Done));
+        assert_eq!(log.recall(id(7, 2)), Recall::Late);
+        assert_eq!(log.recall(id(7, 4)), Recall::New);
+        assert_eq!(log.recall(id(8, 1)), Recall::New);
+        let full = (100..100 + OPERATORS as u64).fold(log, |log, operator| log.with(id(operator, 1), Reply::Done));
+        assert_eq!((full.last.len(), full.recall(id(7, 3))), (OPERATORS, Recall::New));
     }
 }

@@ -83,21 +83,37 @@ pub fn forget_leavers(config: &ShardConfig, dropped: &[NodeId]) -> ShardConfig {
     ShardConfig { leaving, ..next(config) }
 }
 
-/// A replica of a stable shard comes back: in a fresh session on this disk, in every set, without a vote.
-pub fn begin_readmission(config: &ShardConfig, node: NodeId, disk: DiskId) -> ShardConfig {
-    assert!(
-        (config.form == Form::Stable || mutant!("M52")) && config.recovering.iter().all(|replica| replica.node == node)
-    );
-    let back = Replica { node, session: Session(config.epoch.next()), disk };
-    let renew =
-        |set: &[Replica]| set.iter().map(|replica| if replica.node == node { back } else { *replica }).collect();
+/// Replicas of a stable shard come back: in a fresh session on these disks, in every set, without a vote. More than one
+/// at a time only where an operator has given up what they held.
+pub fn begin_readmission(config: &ShardConfig, disks: &[(NodeId, DiskId)]) -> ShardConfig {
+    let is_named = |replica: &Replica| disks.iter().any(|(node, _)| *node == replica.node);
+    let may_come = config.form == Form::Stable || mutant!("M52");
+    assert!(may_come && config.recovering.iter().all(is_named));
+    let session = Session(config.epoch.next());
+    let renew = |set: &[Replica]| -> Vec<Replica> {
+        let renewed = |replica: &Replica| match disks.iter().find(|(node, _)| *node == replica.node) {
+            Some(&(node, disk)) => Replica { node, session, disk },
+            None => *replica,
+        };
+        set.iter().map(renewed).collect()
+    };
     ShardConfig {
         old: renew(&config.old),
         new: renew(&config.new),
         leaving: renew(&config.leaving),
-        recovering: vec![back],
+        recovering: disks.iter().map(|&(node, disk)| Replica { node, session, disk }).collect(),
         ..next(config)
     }
+}
+
+/// An operator gives up what lost copies held: those of them that serve are readmitted from whoever is left, and the
+/// cleanup gate no longer waits for lost old ones.
+pub fn give_up(config: &ShardConfig, lost: &[(NodeId, DiskId)], old_is_lost: bool) -> ShardConfig {
+    let gate = match old_is_lost {
+        true => ShardConfig { old: Vec::new(), cutover: Cutover::Delta, ..config.clone() },
+        false => config.clone(),
+    };
+    begin_readmission(&gate, lost)
 }
 
 /// It has everything that the others have: it votes again.

@@ -13,7 +13,7 @@ use miroir_store::id::{Key, MigrationId, NodeId, ShardId, WriterId};
 use miroir_store::migration::{self, Stage};
 use miroir_store::node::Node;
 use miroir_store::router::{Outcome, Request, Router, Timing};
-use miroir_store::wire::{Command, Message, Op, Reply};
+use miroir_store::wire::{Command, CommandId, Message, Op, Reply};
 
 use crate::disk::TestDisk;
 
@@ -86,6 +86,7 @@ pub struct Lab {
     router: Router,
     queue: VecDeque<(Peer, Peer, Message)>,
     replies: VecDeque<Reply>,
+    commands: u64,
     outcomes: Vec<Outcome>,
     restart_after: Option<usize>,
     restarted: bool,
@@ -129,6 +130,7 @@ impl Lab {
                 replication,
                 anti_entropy,
                 placement: Vec::new(),
+                gone: Vec::new(),
             }),
             ..Options::default()
         };
@@ -144,6 +146,7 @@ impl Lab {
             router,
             queue: VecDeque::new(),
             replies: VecDeque::new(),
+            commands: 0,
             outcomes: Vec::new(),
             restart_after: None,
             restarted: false,
@@ -248,7 +251,9 @@ impl Lab {
     }
 
     pub fn command(&mut self, command: Command) -> Reply {
-        self.queue.push_back((CLIENT, Peer::Coordinator, Message::Command { n: 1, command }));
+        self.commands += 1;
+        let id = CommandId { operator: 1, n: self.commands };
+        self.queue.push_back((CLIENT, Peer::Coordinator, Message::Command { id, command }));
         loop {
             if let Some(reply) = self.replies.pop_front() {
                 return reply;

@@ -16,8 +16,8 @@ use miroir_store::error::{EngineError, WireError};
 use miroir_store::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId};
 use miroir_store::migration::{MigrationRecord, Reason, Stage};
 use miroir_store::wire::{
-    Answer, Command, CopyState, CopyStats, Message, MigrationStatus, NameRange, NodeQuestion, NodeReply, Op, PageEnd,
-    Purpose, Reply, RequestId, Selection, Shipped, StagingAction, StagingReply, Token, decode, encode,
+    Answer, Command, CommandId, CopyState, CopyStats, Message, MigrationStatus, NameRange, NodeQuestion, NodeReply, Op,
+    PageEnd, Purpose, Reply, RequestId, Selection, Shipped, StagingAction, StagingReply, Token, decode, encode,
 };
 
 use crate::disk::TestDisk;
@@ -204,6 +204,8 @@ pub fn messages() -> Vec<Message> {
     let copies = vec![CopyStats { shard, epoch, member: true, documents: 4, max_counter: 5, damaged: false }];
     let stats = NodeReply::Stats { node, disk: DiskId(11), log_bytes: 6, unflushed: 7, copies };
     let scrubbed = NodeReply::Scrubbed { node, documents: 4, damaged: vec![shard], replaced: false, finished: true };
+    let command = CommandId { operator: 10, n: 1 };
+    let configs = vec![config.clone()];
     vec![
         Message::Batch { shard, epoch, ops },
         Message::Batch { shard, epoch, ops: writes },
@@ -256,18 +258,18 @@ pub fn messages() -> Vec<Message> {
         Message::Dropped { node, shard, epoch },
         Message::Tombstones { request, shard, epoch, after: Some(key.clone()), limit: 256 },
         Message::TombstoneList { request, node, entries: vec![(key.clone(), version)], more: true },
-        Message::Command { n: 1, command: Command::Plan { id, shard, target, cutover: Cutover::Skipped } },
-        Message::Command { n: 1, command: Command::SetAntiEntropy { enabled: true } },
-        Message::Command { n: 1, command: Command::Reverse { id, new: MigrationId(9) } },
+        Message::Command { id: command, command: Command::Plan { id, shard, target, cutover: Cutover::Skipped } },
+        Message::Command { id: command, command: Command::SetAntiEntropy { enabled: true } },
+        Message::Command { id: command, command: Command::Reverse { id, new: MigrationId(9) } },
         Message::Command {
-            n: 1,
+            id: command,
             command: Command::Rebalance { first: id, nodes: vec![node], cutover: Cutover::Delta },
         },
-        Message::Command { n: 1, command: Command::AddNode { node, address: "there".to_owned() } },
-        Message::Reply { n: 1, reply: Reply::Planned { ids: vec![id] } },
-        Message::Reply { n: 1, reply: Reply::Refused { code: "Busy".to_owned(), text: "later".to_owned() } },
+        Message::Command { id: command, command: Command::AddNode { node, address: "there".to_owned() } },
+        Message::Reply { id: command, reply: Reply::Planned { ids: vec![id] } },
+        Message::Reply { id: command, reply: Reply::Refused { code: "Busy".to_owned(), text: "later".to_owned() } },
         Message::Reply {
-            n: 1,
+            id: command,
             reply: Reply::Status { ready: true, anti_entropy: false, configs: vec![config], migrations: vec![status] },
         },
         Message::Split { request, shard, epoch, level: 1, buckets: vec![Bucket(300), Bucket(4_000)] },
@@ -291,15 +293,19 @@ pub fn messages() -> Vec<Message> {
         Message::Staged { request, node, reply: StagingReply::Manifest(Some(vec![3])) },
         Message::Staged { request, node, reply: StagingReply::Bytes(vec![1, 2]) },
         Message::Staged { request, node, reply: StagingReply::Refused("full".to_owned()) },
-        Message::Rehearse { n: 1, command: Command::RemoveNode { node } },
-        Message::Command { n: 1, command: Command::Inspect },
-        Message::Command { n: 1, command: Command::CompareNow },
-        Message::Reply { n: 1, reply: Reply::Comparing { shards: vec![shard] } },
-        Message::Reply { n: 1, reply: Reply::Inspected(Box::new(inspection)) },
+        Message::Rehearse { id: command, command: Command::RemoveNode { node } },
+        Message::Command { id: command, command: Command::Inspect },
+        Message::Command { id: command, command: Command::CompareNow },
+        Message::Reply { id: command, reply: Reply::Comparing { shards: vec![shard] } },
+        Message::Reply { id: command, reply: Reply::Inspected(Box::new(inspection)) },
         Message::AskNode { n: 1, question: NodeQuestion::Stats },
         Message::AskNode { n: 1, question: NodeQuestion::Scrub { documents: 9 } },
         Message::NodeReply { n: 1, reply: stats },
         Message::NodeReply { n: 1, reply: scrubbed },
+        Message::Command { id: command, command: Command::RemoveNode { node } },
+        Message::Command { id: command, command: Command::GiveUp { shard, copies: vec![node] } },
+        Message::Promise { generation: 2 },
+        Message::Promised { node, generation: 2, configs },
     ]
 }
 

@@ -1,5 +1,6 @@
 //! What a sweep prints at its end: tables for a person, one line for a script.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -26,6 +27,9 @@ pub fn text(outcome: &Outcome) -> String {
     let mut text = format!("\n{}\n", scenarios(&outcome.tallies));
     if outcome.tallies.iter().any(|tally| tally.marks().next().is_some()) {
         let _ = writeln!(text, "\n{}", marks(&outcome.tallies));
+    }
+    if let Some(table) = losses(&outcome.tallies) {
+        let _ = writeln!(text, "\n{table}");
     }
     if let Some(table) = matrix(outcome) {
         let _ = writeln!(text, "\n{table}");
@@ -127,6 +131,30 @@ fn marks(tallies: &[Tally]) -> Table {
         align_right(&mut table, column);
     }
     table
+}
+
+/// What loss windows came from, during what they opened, and how long they lasted.
+fn losses(tallies: &[Tally]) -> Option<Table> {
+    let mut table = table(["scenario", "loss windows", "", "count"]);
+    for tally in tallies.iter().filter(|tally| !tally.losses.is_empty()) {
+        let losses = &tally.losses;
+        let lengths = losses.by_length_ms.iter().map(|(below, count)| match below {
+            0 => ("for ever".to_owned(), count),
+            below => (format!("under {below} ms"), count),
+        });
+        let named = |sums: &BTreeMap<String, u64>| sums.iter().map(|(name, n)| (name.clone(), *n)).collect::<Vec<_>>();
+        let lengths: Vec<(String, u64)> = lengths.map(|(name, count)| (name, *count)).collect();
+        let parts = [("cause", named(&losses.by_cause)), ("stage", named(&losses.by_stage)), ("length", lengths)];
+        let mut id = tally.id();
+        for (what, sums) in parts {
+            let mut what = what;
+            for (name, count) in sums {
+                table.add_row([std::mem::take(&mut id), std::mem::take(&mut what), &name, &count.to_string()]);
+            }
+        }
+    }
+    align_right(&mut table, 3);
+    tallies.iter().any(|tally| !tally.losses.is_empty()).then_some(table)
 }
 
 fn table<const N: usize>(header: [&str; N]) -> Table {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use miroir_sim::coverage::Matrix;
-use miroir_sim::record::{Migrations, WindowTotals};
+use miroir_sim::record::{Losses, Migrations, WindowTotals};
 use miroir_sim::seed::Seed;
 use miroir_sim::verdict::Verdict;
 use serde_json::{Value, json};
@@ -47,6 +47,8 @@ pub struct Tally {
     pub simulated_ns: u64,
     /// Faults by the phase in which they began.
     pub matrix: Matrix,
+    /// Loss windows by cause, stage and length.
+    pub losses: Losses,
 }
 
 impl Tally {
@@ -69,6 +71,7 @@ impl Tally {
             compared: 0,
             simulated_ns: 0,
             matrix: Matrix::default(),
+            losses: Losses::default(),
         }
     }
 
@@ -94,6 +97,7 @@ impl Tally {
         self.compared += u64::from(compared);
         self.simulated_ns = self.simulated_ns.saturating_add(record.simulated_ns);
         self.matrix.merge(&record.matrix);
+        self.losses.merge(&record.losses);
         for (mark, times) in record.marks.iter().filter(|(_, times)| **times > 0) {
             let reached = self.marks.entry(mark.clone()).or_default();
             reached.seeds += 1;
@@ -152,7 +156,7 @@ impl Tally {
         json!({
             "scenario": self.id, "seeds": self.seeds(), "verdicts": verdicts,
             "acked": self.acked, "rejected": self.rejected, "unknown": self.unknown,
-            "windows": self.windows, "refusals": self.refusals, "migrations": self.migrations,
+            "windows": self.windows, "losses": self.losses, "refusals": self.refusals, "migrations": self.migrations,
             "seeds_migrated": self.migrated, "seeds_well_acked": self.well_acked, "seeds_compared": self.compared,
             "marks": marks, "matrix": self.matrix, "unreached": self.unreached(), "simulated_ns": self.simulated_ns,
             "failing": self.failing,
