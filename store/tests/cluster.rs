@@ -14,7 +14,7 @@ use miroir_store::env::Peer;
 use miroir_store::id::{MigrationId, NodeId, ShardId};
 use miroir_store::migration::Stage;
 use miroir_store::router::{Outcome, Request};
-use miroir_store::wire::{Command, Message, Op, Reply};
+use miroir_store::wire::{Command, CommandId, Message, Op, Reply};
 
 const M1: MigrationId = MigrationId(1);
 
@@ -151,4 +151,138 @@ fn a_counter_is_asked_for_before_every_write() {
     let rounds = lab.sent.iter().filter(|(_, _, message)| matches!(message, Message::Batch { .. })).count();
     assert_eq!(rounds, 6, "three counters and three writes");
     assert_eq!(lab.count(COUNTER), 3);
+}
+
+#[test]
+fn a_command_is_carried_out_once_and_not_after_a_later_one() {
+    let mut lab = Lab::new(3, 3, true);
+    let id = |n| CommandId { operator: 9, n };
+    let off = Command::SetAntiEntropy { enabled: false };
+    assert_eq!(lab.command_as(id(1), off.clone()), Reply::Done);
+    assert_eq!(lab.command_as(id(2), Command::SetAntiEntropy { enabled: true }), Reply::Done);
+    assert_eq!(refusal(&lab.command_as(id(1), off.clone())), Some("Late"), "a duplicate that was held back");
+    // What was refused stays refused, whatever has become possible since.
+    let start = Command::Start { id: M1 };
+    assert_eq!(refusal(&lab.command_as(id(3), start.clone())), Some("NoSuchMigration"));
+    let mut other = Lab::new(4, 3, true);
+    assert_eq!(refusal(&other.command_as(id(3), start.clone())), Some("NoSuchMigration"));
+    assert_eq!(other.command(plan(&[2, 3, 4], Cutover::Delta)), Reply::Done);
+    assert_eq!(refusal(&other.command_as(id(3), start)), Some("NoSuchMigration"));
+    let Reply::Status { anti_entropy, .. } = lab.command(Command::Status) else { panic!("a status") };
+    assert!(anti_entropy);
+}
+
+#[test]
+fn a_rebalance_plans_all_or_nothing_and_twice_is_once() {
+    let mut lab = Lab::new(4, 3, true);
+    let nodes: Vec<NodeId> = (1..=4).map(NodeId).filter(|node| *node != lab.owner(ShardId(0))).collect();
+    let rebalance = Command::Rebalance { first: M1, nodes, cutover: Cutover::Delta };
+    let planned = lab.command(rebalance.clone());
+    assert_eq!(planned, Reply::Planned { ids: vec![M1] });
+    assert_eq!(lab.command(rebalance), planned, "asked again, it is the same plan");
+    let elsewhere = Command::Rebalance { first: M1, nodes: (1..=3).map(NodeId).collect(), cutover: Cutover::Skipped };
+    assert!(refusal(&lab.command(elsewhere)).is_some());
+    lab.command(Command::Start { id: M1 });
+    lab.until_stage(M1, Stage::Done);
+}
+
+#[test]
+fn a_node_leaves_the_cluster_only_once_nothing_names_it() {
+    let mut lab = Lab::new(4, 3, true);
+    let owner = lab.owner(ShardId(0));
+    assert_eq!(refusal(&lab.command(Command::RemoveNode { node: owner })), Some("InUse"));
+    let nodes: Vec<NodeId> = (1..=4).map(NodeId).filter(|node| *node != owner).collect();
+    lab.command(Command::Rebalance { first: M1, nodes, cutover: Cutover::Delta });
+    lab.command(Command::Start { id: M1 });
+    lab.until_stage(M1, Stage::Done);
+    assert_eq!(lab.command(Command::RemoveNode { node: owner }), Reply::Done);
+    assert_eq!(lab.command(Command::RemoveNode { node: owner }), Reply::Done, "asking twice is asking once");
+    let back = Command::Plan { id: MigrationId(2), shard: ShardId(0), target: vec![owner], cutover: Cutover::Delta };
+    assert_eq!(refusal(&lab.command(back)), Some("NoSuchNode"));
+}
+
+/// The lost coordinator has committed Activate and told nobody yet. The new one rebuilds the records; the old commit
+/// arrives afterwards, at a node that would have served alone under it.
+#[test]
+fn what_a_lost_coordinator_had_under_way_is_not_installed_after_the_rebuild() {
+    let mut lab = Lab::new(2, 1, true);
+    lab.put("a", "one");
+    let from = lab.owner(ShardId(0));
+    let to = if from == NodeId(1) { 2 } else { 1 };
+    lab.lose = Some(Box::new(|_, _, message| match message {
+        Message::Install { config } => config.form == Form::Stable && config.epoch.generation == 1,
+        _ => false,
+    }));
+    lab.command(plan(&[to], Cutover::Delta));
+    lab.command(Command::Start { id: M1 });
+    lab.until_stage(M1, Stage::Activate);
+    let activated = lab.config(ShardId(0));
+    assert_eq!((activated.form, activated.new[0].node), (Form::Stable, NodeId(to)));
+    lab.lose_coordinator();
+    lab.lose = None;
+    while lab.config(ShardId(0)).epoch.generation == 1 {
+        lab.run_for(1);
+    }
+    lab.deliver_late(Peer::Coordinator, Peer::Node(NodeId(to)), Message::Install { config: activated });
+    assert_ne!(lab.installed(to).form, Form::DualWrite);
+    assert!(
+        lab.installed(to).new.iter().all(|replica| replica.node != NodeId(to)) || lab.installed(to).form == Form::Joint
+    );
+    lab.run_for(200);
+    assert_eq!(lab.owner(ShardId(0)), from, "the shard serves where it served");
+    assert_eq!(lab.get("a").as_deref(), Some("one"));
+}
+
+/// A commit that one node alone has heard of does not block the shard while the coordinator is away: the others get it
+/// from that node.
+#[test]
+fn a_node_that_is_behind_gets_the_configuration_from_another_node() {
+    let mut lab = Lab::new(4, 3, true);
+    lab.put("a", "one");
+    lab.command(plan(
+        &[1, 2, 3, 4].iter().copied().filter(|n| NodeId(*n) != lab.owner(ShardId(0))).collect::<Vec<_>>(),
+        Cutover::Delta,
+    ));
+    lab.lose = Some(Box::new(|from, to, message| {
+        let is_install = matches!(message, Message::Install { .. });
+        from == Peer::Coordinator && is_install && to != Peer::Node(NodeId(2))
+    }));
+    lab.command(Command::Start { id: M1 });
+    lab.until_stage(M1, Stage::DualWrite);
+    lab.run_for(5);
+    // Now the coordinator is gone altogether.
+    lab.lose = Some(Box::new(|from, to, _| from == Peer::Coordinator || to == Peer::Coordinator));
+    assert!(matches!(lab.put("a", "two"), Outcome::Ok { .. }));
+    assert_eq!(lab.get("a").as_deref(), Some("two"));
+}
+
+#[test]
+fn a_shard_that_lost_too_many_disks_comes_back_only_when_an_operator_gives_them_up() {
+    let mut lab = Lab::new(4, 3, true);
+    lab.put("a", "one");
+    let replicas: Vec<NodeId> = lab.config(ShardId(0)).new.iter().map(|replica| replica.node).collect();
+    let give_up = |copies: &[NodeId]| Command::GiveUp { shard: ShardId(0), copies: copies.to_vec() };
+    assert_eq!(refusal(&lab.command(give_up(&replicas[..1]))), Some("NotLost"));
+    lab.lose_disk(replicas[0].0);
+    lab.lose_disk(replicas[1].0);
+    lab.run_for(400);
+    assert!(!matches!(lab.put("b", "two"), Outcome::Ok { .. }), "two lost disks of three: no service");
+    assert_eq!(refusal(&lab.command(give_up(&replicas[..1]))), Some("NotLost"), "exactly the lost ones are named");
+    assert_eq!(lab.command(give_up(&replicas[..2])), Reply::Done);
+    lab.run_for(400);
+    assert!(lab.config(ShardId(0)).is_at_rest());
+    assert_eq!(lab.get("a").as_deref(), Some("one"), "the third copy had it");
+}
+
+#[test]
+fn an_only_copy_that_is_lost_is_given_up_by_name_and_serves_again_empty() {
+    let mut lab = Lab::new(2, 1, true);
+    lab.put("a", "one");
+    let owner = lab.owner(ShardId(0));
+    lab.lose_disk(owner.0);
+    lab.run_for(400);
+    assert_eq!(lab.command(Command::GiveUp { shard: ShardId(0), copies: vec![owner] }), Reply::Done);
+    lab.run_for(400);
+    assert_eq!(lab.get("a"), None);
+    assert!(matches!(lab.put("a", "two"), Outcome::Ok { .. }));
 }

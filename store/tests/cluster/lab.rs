@@ -252,7 +252,10 @@ impl Lab {
 
     pub fn command(&mut self, command: Command) -> Reply {
         self.commands += 1;
-        let id = CommandId { operator: 1, n: self.commands };
+        self.command_as(CommandId { operator: 1, n: self.commands }, command)
+    }
+
+    pub fn command_as(&mut self, id: CommandId, command: Command) -> Reply {
         self.queue.push_back((CLIENT, Peer::Coordinator, Message::Command { id, command }));
         loop {
             if let Some(reply) = self.replies.pop_front() {
@@ -260,6 +263,30 @@ impl Lab {
             }
             self.step();
         }
+    }
+
+    /// The coordinator's disk is gone, and so is its memory. What it has sent is still on its way.
+    pub fn lose_coordinator(&mut self) {
+        self.drain();
+        self.coordinator_disk = TestDisk::default();
+        self.coordinator = open(&self.shared, &self.coordinator_disk, &self.options);
+    }
+
+    /// A node's disk is replaced by an empty one.
+    pub fn lose_disk(&mut self, node: u32) {
+        let env = env(&self.shared, &TestDisk::default());
+        let opened = Node::open(NodeId(node), &env, EngineOptions::default()).expect("an empty disk opens");
+        self.nodes.insert(NodeId(node), (opened, env));
+    }
+
+    /// Delivers a message as if it had been on its way for long.
+    pub fn deliver_late(&mut self, from: Peer, to: Peer, message: Message) {
+        self.deliver(from, to, message);
+    }
+
+    pub fn installed(&self, node: u32) -> ShardConfig {
+        let state = self.nodes[&NodeId(node)].0.engine().shard(ShardId(0)).expect("a known shard");
+        state.config.clone().expect("an installed configuration")
     }
 
     pub fn until_stage(&mut self, id: MigrationId, stage: Stage) {
