@@ -190,7 +190,7 @@ fn a_rebalance_plans_all_or_nothing_and_twice_is_once() {
 fn a_node_leaves_the_cluster_only_once_nothing_names_it() {
     let mut lab = Lab::new(4, 3, true);
     let owner = lab.owner(ShardId(0));
-    assert_eq!(refusal(&lab.command(Command::RemoveNode { node: owner })), Some("InUse"));
+    assert_eq!(refusal(&lab.command(Command::RemoveNode { node: owner })), Some("HoldsShards"));
     let nodes: Vec<NodeId> = (1..=4).map(NodeId).filter(|node| *node != owner).collect();
     lab.command(Command::Rebalance { first: M1, nodes, cutover: Cutover::Delta });
     lab.command(Command::Start { id: M1 });

@@ -174,6 +174,8 @@ impl Probe for Meter {
             Event::Installed { node, config, wiped } => {
                 tracing::debug!(%node, shard = %config.shard, %config, wiped, "installed");
             }
+            Event::Rotted { node, shard } => tracing::warn!(%node, %shard, "rot; silent until readmitted"),
+            Event::TurnedAway { node, shard, why } => tracing::debug!(%node, %shard, why, "turned away"),
             Event::Dropped { node, shard } => tracing::info!(%node, %shard, "dropped"),
             Event::Opened { node, disk, copies } => tracing::info!(%node, %disk, copies = copies.len(), "opened"),
             Event::Members { revision, nodes } => {

@@ -100,6 +100,7 @@ fn coordinator_options(settings: &Settings, nodes: std::collections::BTreeMap<No
                 period: millis(settings.anti_entropy_period_ms),
             },
             placement: Vec::new(),
+            gone: Vec::new(),
         }),
         resend: millis(200),
         ping: millis(500),
