@@ -14,6 +14,7 @@ use miroir_sim::net::{Dropped, Why};
 use miroir_sim::oracle::durable::{Auditor, How};
 use miroir_sim::oracle::progress::{Access, Progress};
 use miroir_sim::time::in_seconds;
+use miroir_sim::trace::Mode;
 use miroir_sim::{ProcessId, Ratio, World, sometimes};
 use miroir_store::config::{Cutover, Form, ShardConfig};
 use miroir_store::env::{Copy, Event, Nanos, Peer, Probe};
@@ -24,6 +25,7 @@ use miroir_store::wire::{Message, Op, Purpose, decode};
 
 use crate::burst::Bursts;
 use crate::env::Directory;
+use crate::ledger::{self, Entry, Line};
 use crate::plan::Plan;
 
 pub use books::{Books, Journey, Paged};
@@ -44,6 +46,8 @@ struct Shared {
     progress: Progress,
     bursts: Bursts,
     books: Mutex<Books>,
+    /// Kept beside a full trace.
+    ledger: Mutex<Option<Vec<Line>>>,
 }
 
 /// The signal of every commit of a configuration.
@@ -61,11 +65,24 @@ impl Audit {
             progress: Progress::default(),
             bursts,
             books: Mutex::default(),
+            ledger: Mutex::new((world.trace().mode() == Mode::Full).then(Vec::new)),
         }))
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
         self.0.books.lock().expect("nobody panics while keeping books")
+    }
+
+    /// Writes it down, if anybody wants to read it.
+    fn write_down(&self, at: Nanos, entries: impl FnOnce() -> Vec<Entry>) {
+        if let Some(lines) = &mut *self.0.ledger.lock().expect("nobody panics while writing") {
+            lines.extend(entries().into_iter().map(|entry| Line { at, entry }));
+        }
+    }
+
+    /// What was written down so far.
+    pub fn ledger(&self) -> Vec<Line> {
+        self.0.ledger.lock().expect("nobody panics while writing").clone().unwrap_or_default()
     }
 
     /// Knows a node's disk.
@@ -95,6 +112,7 @@ impl Audit {
             if let Op::Write { key, version, .. } = op {
                 let doc = self.0.auditor.intern(key.id());
                 self.0.auditor.missed(dropped.at, dropped.to, shard.0, doc, pair(version), &text);
+                self.write_down(dropped.at, || vec![ledger::missed(node, shard, &key, version, text)]);
                 books.missed.insert((node, key), (version, dropped.at));
             }
         }
@@ -121,6 +139,7 @@ impl Audit {
         if let (Some(version), Access::Write) = (version, access(request)) {
             let doc = self.0.auditor.intern(request.key().id());
             self.0.auditor.acked(at, shard.0, doc, pair(version), client);
+            self.write_down(at, || vec![ledger::acked(client, shard, request.key(), version)]);
             let mut books = self.books();
             let current = books.settled_since.get(&shard).is_some_and(|since| *since < called);
             if current && self.0.auditor.is_under_acked(shard.0, doc, pair(version)) {
@@ -491,7 +510,7 @@ impl Audit {
             }
             Event::Repaired { node, shard, key, version, purpose, session, read_at } => {
                 books.wrong.extend(promises::of_repair(node, books.installed_config(shard, node), session, read_at));
-                let how = in_words(purpose);
+                let how = ledger::by(purpose);
                 books.wrong.extend(promises::of_replacing(auditor, process(node), node, &key, version, how));
                 auditor.applied(at, process(node), shard.0, auditor.intern(key.id()), pair(version), How::Shipped(how));
                 books.repaired(node, shard, &key, version, purpose);
@@ -513,7 +532,7 @@ impl Audit {
                 let config = books.configs.get(&shard);
                 let skipped = config.is_some_and(|it| it.form == Form::Joint && it.cutover == Cutover::Skipped);
                 if !skipped {
-                    auditor.passed(at, shard.0, in_words(purpose));
+                    auditor.passed(at, shard.0, ledger::by(purpose));
                 }
                 if purpose == Purpose::AntiEntropy {
                     books.passes.entry(shard).or_default().push((at, shipped));
@@ -568,6 +587,7 @@ impl Probe for Audit {
             }
             _ => None,
         };
+        self.write_down(at, || ledger::entries(&event));
         self.notice(at, event);
         // Last, and with the books closed: a fault that waits for this commit or stage strikes at once.
         if committed {

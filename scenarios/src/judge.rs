@@ -95,7 +95,9 @@ pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> S
     let from = books.chaos_from.unwrap_or(now);
     let service = service::measure(&history, &books.journeys, it.plan.cluster.shards, from, until);
     let unavailable = it.audit.progress().unavailable(now);
-    Seen { findings, windows, books, history, totals, unavailable, service, documents_searched }
+    let ledger = it.audit.ledger();
+    let stopped_at = None;
+    Seen { findings, windows, books, history, totals, unavailable, service, documents_searched, ledger, stopped_at }
 }
 
 fn violation(oracle: &'static str, cause: String) -> Finding {

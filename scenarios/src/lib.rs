@@ -6,6 +6,8 @@
 pub mod burst;
 #[cfg(madsim)]
 pub mod catalog;
+pub mod describe;
+pub mod ledger;
 pub mod nearest;
 pub mod plan;
 pub mod script;

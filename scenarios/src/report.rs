@@ -9,6 +9,7 @@ use miroir_store::migration::Stage;
 
 use crate::catalog::Scenario;
 use crate::judge::told;
+use crate::ledger::State;
 use crate::run::Outcome;
 
 /// How many of each kind are listed.
@@ -208,6 +209,11 @@ fn windows(out: &mut String, outcome: &Outcome) {
 }
 
 fn verdict(out: &mut String, outcome: &Outcome) {
+    if let Some(at) = outcome.seen.stopped_at {
+        line(out, "stopped", &format!("at {}, before its end, and not judged; the cluster then:", in_seconds(at)));
+        out.push_str(&State::at(&outcome.seen.ledger, at).text(None));
+        return;
+    }
     let verdict = outcome.record.verdict;
     match verdict {
         Verdict::Pass => line(out, "verdict", "pass: as the scenario promises"),

@@ -22,6 +22,7 @@ use crate::audit::Books;
 use crate::catalog::Scenario;
 use crate::cluster::Cluster;
 use crate::judge::{self, Finding};
+use crate::ledger::Line;
 use crate::plan::Plan;
 use crate::prediction;
 
@@ -49,19 +50,51 @@ pub struct Seen {
     pub service: BTreeMap<String, Service>,
     /// Documents whose history had to be searched, as the versions did not settle it.
     pub documents_searched: u64,
+    /// Who held what, when; empty without a full trace.
+    pub ledger: Vec<Line>,
+    /// Where it was stopped before its end, so that nothing was judged.
+    pub stopped_at: Option<Nanos>,
 }
 
-/// Runs the plan. `mutant` activates a planted bug.
-pub fn run(scenario: &'static Scenario, plan: &Plan, mutant: Option<&str>, trace: Trace) -> Outcome {
+/// Runs the plan. `mutant` activates a planted bug; the run stops at `until`, unjudged.
+pub fn run(
+    scenario: &'static Scenario,
+    plan: &Plan,
+    mutant: Option<&str>,
+    trace: Trace,
+    until: Option<Nanos>,
+) -> Outcome {
     let setup = Setup { seed: plan.world(), plan: plan.sim.clone(), trace: trace.clone(), limit: plan.limit() };
     let (given, mutant) = (plan.clone(), mutant.map(str::to_owned));
     let ended = World::run(setup, move |world| async move {
         miroir_store::mutant::activate(mutant.as_deref());
         let it = Cluster::start(world, given);
-        let findings = live(scenario, &it).await;
-        judge::judge(scenario, &it, findings)
+        let Some(until) = until else {
+            let findings = live(scenario, &it).await;
+            return judge::judge(scenario, &it, findings);
+        };
+        tokio::select! {
+            biased;
+            () = it.world.sleep_until(until) => stopped(&it),
+            findings = live(scenario, &it) => judge::judge(scenario, &it, findings),
+        }
     });
     conclude(scenario, plan, ended)
+}
+
+/// What is known in the middle of a run.
+fn stopped(it: &Cluster) -> Seen {
+    let now = it.world.now();
+    Seen {
+        windows: it.audit.auditor().finish(),
+        ledger: it.audit.ledger(),
+        books: it.audit.take_books(),
+        totals: it.history.totals(),
+        history: it.history.take(),
+        unavailable: it.audit.progress().unavailable(now),
+        stopped_at: Some(now),
+        ..Seen::default()
+    }
 }
 
 /// Phases 1 to 4. Returns what went wrong on the way.

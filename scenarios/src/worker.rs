@@ -108,11 +108,13 @@ fn run_one(arguments: &Arguments) -> Result<ExitCode, Problem> {
         }
     };
     let mutant = arguments.mutant.as_deref().or((scenario.id == canary::SCENARIO.id).then_some(canary::MUTANT));
-    let mode = if arguments.events.is_some() { Mode::Full } else { arguments.trace };
+    // What is kept for later is kept whole; it changes nothing in the run.
+    let kept = arguments.events.is_some() || arguments.out.is_some() || arguments.until.is_some();
+    let mode = if kept { Mode::Full } else { arguments.trace };
     let trace = Trace::new(mode);
-    trace.describe(crate::audit::describe);
+    trace.describe(crate::describe::describe);
     let began = Instant::now();
-    let mut outcome = run::run(scenario, &plan, mutant, trace);
+    let mut outcome = run::run(scenario, &plan, mutant, trace, arguments.until);
     let wall_ms = began.elapsed().as_millis() as u64;
     outcome.record.wall_ms = wall_ms;
     if let Some(build) = &arguments.build {
@@ -129,11 +131,14 @@ fn run_one(arguments: &Arguments) -> Result<ExitCode, Problem> {
         format!("{}\n", outcome.record.to_json())
     } else {
         let mut text = String::new();
-        if arguments.trace != Mode::Off {
-            for line in outcome.trace.lines() {
-                text.push_str(&line);
-                text.push('\n');
-            }
+        let lines = match arguments.trace {
+            Mode::Off => Vec::new(),
+            Mode::Short => outcome.trace.short_lines(),
+            Mode::Full => outcome.trace.lines(),
+        };
+        for line in lines {
+            text.push_str(&line);
+            text.push('\n');
         }
         text + &report::report(scenario, &outcome, mutant, wall_ms)
     };

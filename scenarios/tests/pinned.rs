@@ -19,7 +19,7 @@ fn plan_and_verdict_of_the_pinned_seed() {
         let settings: Vec<String> = settings.into_iter().collect();
         let plan = catalog::draw(scenario, PINNED, Profile::Usual, &settings).expect("a drawn plan is a good plan");
         let mutant = (scenario.id == canary::SCENARIO.id).then_some(canary::MUTANT);
-        let outcome = run::run(scenario, &plan, mutant, Trace::new(Mode::Off));
+        let outcome = run::run(scenario, &plan, mutant, Trace::new(Mode::Off), None);
         let record = &outcome.record;
         let verdict = serde_json::json!({
             "verdict": record.verdict,

@@ -30,6 +30,23 @@ pub fn in_seconds(at: Nanos) -> String {
     format!("{}.{:06} s", at / SECONDS, at % SECONDS / MICROS)
 }
 
+/// Reads an instant as it is printed or typed: `1.204512 s`, `3.2s`, `850ms`.
+pub fn parse_instant(text: &str) -> Result<Nanos, String> {
+    let wrong = || format!("`{text}` is no simulated time; write seconds or milliseconds, as in 3.2s or 850ms");
+    let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => (number, MILLIS),
+        (None, Some(number)) => (number, SECONDS),
+        (None, None) => return Err(wrong()),
+    };
+    let (whole, part) = number.trim().split_once('.').unwrap_or((number.trim(), "0"));
+    let digits = |digits: &str| !digits.is_empty() && digits.len() <= 9 && digits.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(part) {
+        return Err(wrong());
+    }
+    let number = |digits: &str| digits.parse::<Nanos>().map_err(|_| wrong());
+    Ok(number(whole)? * unit + number(part)? * unit / 10_u64.pow(part.len() as u32))
+}
+
 /// The sleepers of a run, and its clock. Cheap to clone.
 #[derive(Clone)]
 pub struct Timers(Arc<Shared>);
@@ -287,5 +304,11 @@ mod tests {
     #[test]
     fn instants_are_printed_in_seconds() {
         assert_eq!(in_seconds(1_204_512_999), "1.204512 s");
+        for (text, at) in [("1.204512 s", 1_204_512_000), ("3.2s", 3_200_000_000), ("850ms", 850 * MILLIS), ("0s", 0)] {
+            assert_eq!(parse_instant(text), Ok(at), "{text}");
+        }
+        for text in ["", "s", "3", "1.s", "-1s", "1.5.5s", "1e3s", "9999999999s"] {
+            assert!(parse_instant(text).expect_err(text).contains("as in 3.2s"), "{text}");
+        }
     }
 }

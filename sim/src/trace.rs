@@ -117,6 +117,11 @@ impl Trace {
         &self.names
     }
 
+    /// How much is kept.
+    pub fn mode(&self) -> Mode {
+        lock(&self.inner).mode
+    }
+
     /// How frames are labelled in a full trace. Never called in other modes.
     pub fn describe(&self, describe: impl Fn(&[u8]) -> String + Send + 'static) {
         lock(&self.inner).describe = Some(Box::new(describe));
@@ -181,6 +186,12 @@ impl Trace {
     /// The kept events as text: `    1.204512 s  n1 -> n3       drop #7 (loss)   <label>`.
     pub fn lines(&self) -> Vec<String> {
         lock(&self.inner).kept.iter().map(|kept| kept.text(&self.names)).collect()
+    }
+
+    /// As [`Trace::lines`], without what a short trace leaves out.
+    pub fn short_lines(&self) -> Vec<String> {
+        let inner = lock(&self.inner);
+        inner.kept.iter().filter(|kept| kept.event.is_short()).map(|kept| kept.text(&self.names)).collect()
     }
 
     /// Writes the kept events as JSON lines.
@@ -291,6 +302,7 @@ mod tests {
         let [off, short, full] = [Mode::Off, Mode::Short, Mode::Full].map(little_run);
         assert_eq!((off.hash(), off.hash()), (short.hash(), full.hash()));
         assert_eq!([off.kept().len(), short.kept().len(), full.kept().len()], [0, 4, 6]);
+        assert_eq!(full.short_lines(), short.lines());
         assert_eq!(off.count(), 6);
     }
 

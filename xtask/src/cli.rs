@@ -20,10 +20,7 @@ use crate::seeds::{SEED_VARIABLE, SeedRange};
 use crate::worker::Build;
 
 /// Commands of the contract that come with a later version.
-const LATER_COMMANDS: [&str; 2] = ["explain", "soak"];
-
-/// Flags of the contract that come with a later version.
-const LATER_FLAGS: [&str; 1] = ["--html"];
+const LATER_COMMANDS: [&str; 1] = ["soak"];
 
 /// The environment variable that stands in for `--dev`.
 pub const PROFILE_VARIABLE: &str = "MIROIR_PROFILE";
@@ -71,6 +68,10 @@ pub enum Command {
         #[arg(long, value_name = "register|cas-register|kv", value_parser = ModelKind::from_str)]
         model: ModelKind,
     },
+    /// Say how a run came to fail: which replica missed what, which fault or rule did it
+    Explain(Explain),
+    /// Write docs/gallery.md: every saved plan of a planted bug, explained and drawn
+    Gallery,
     /// Run the tests, or some areas of them
     Test {
         /// Default: all areas, in this order
@@ -112,6 +113,9 @@ pub struct Sim {
     /// Stop at this simulated time, as in 3.2s
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// Also write the picture of the run to this file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// One JSON record on stdout instead of the report
     #[arg(long)]
     pub json: bool,
@@ -252,6 +256,18 @@ impl Mutants {
     }
 }
 
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A seed, a run id, a folder, a bundle file, or `latest`
+    pub run: String,
+    /// Tell the story of this document, as in d000063
+    #[arg(long, value_name = "ID")]
+    pub doc: Option<String>,
+    /// Show the cluster at this simulated time instead, as in 3.2s
+    #[arg(long, value_name = "T")]
+    pub at: Option<String>,
+}
+
 /// What changes a run besides its seed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, serde::Serialize, serde::Deserialize)]
 pub struct Overrides {
@@ -327,6 +343,8 @@ pub enum Area {
     Engine,
     /// Meilisearch dumps: made ones of every version, hostile ones, and real ones where MIROIR_DUMPS names some
     Dump,
+    /// The picture of a run, in headless Chromium
+    Html,
     /// Every command and link in README and docs
     Docs,
 }
@@ -454,12 +472,6 @@ fn explain(error: &clap::Error) -> String {
                 .map_or_else(String::new, |near| format!("did you mean `{near}`? "));
             format!("there is no command `{name}`; {hint}available: {}", available())
         }
-        ErrorKind::UnknownArgument
-            if context(ContextKind::InvalidArg).is_some_and(|flag| LATER_FLAGS.contains(&flag)) =>
-        {
-            let flag = context(ContextKind::InvalidArg).unwrap_or_default();
-            format!("`{flag}` is not part of this version; `--help` lists what is")
-        }
         _ => {
             let text = error.render().to_string();
             let first_paragraph: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
@@ -499,20 +511,19 @@ mod tests {
     }
 
     #[test]
-    fn later_commands_and_flags_are_refused_by_name() {
+    fn later_commands_are_refused_by_name() {
         for command in LATER_COMMANDS {
             assert!(
                 refusal(command).starts_with(&format!("`{command}` is not part of this version; available: sim, "))
             );
         }
-        assert!(refusal("sim --html out.html").starts_with("`--html` is not part of this version"));
     }
 
     #[test]
     fn every_other_mistake_says_what_is_allowed() {
         assert!(refusal("swep").contains("did you mean `sweep`?"));
         assert!(refusal("").contains(
-            "available: sim, scenarios, sweep, merge, replay, shrink, mutants, check, test, bench, ci, report, qualify"
+            "available: sim, scenarios, sweep, merge, replay, shrink, mutants, check, explain, gallery, test, bench, ci, report, qualify"
         ));
         assert!(refusal("sim --trace loud").contains("off, short, full"));
         assert!(refusal("sweep cutover/swarm").contains("--seeds <A..B>"));

@@ -9,6 +9,7 @@
 //! cannot speak for itself: it crashed, it hung, it said two different things, or a whole sweep never reached a mark.
 
 pub mod bench;
+pub mod browser;
 pub mod build_id;
 pub mod bundle;
 pub mod catalog;
@@ -16,10 +17,14 @@ pub mod check;
 pub mod cli;
 pub mod data;
 pub mod docs;
+pub mod evidence;
 pub mod exit;
+pub mod explain;
+pub mod gallery;
 pub mod kills;
 pub mod merge;
 pub mod mutants;
+pub mod page;
 pub mod partition;
 pub mod print;
 pub mod qualify;

@@ -5,7 +5,7 @@ use xtask::exit::{ExitCode, Failure};
 use xtask::print::{note, out, red};
 use xtask::worker::Worker;
 use xtask::workspace::Workspace;
-use xtask::{bench, check, merge, mutants, qualify, replay, report, shrink, sim, sweep, test};
+use xtask::{bench, check, explain, gallery, merge, mutants, qualify, replay, report, shrink, sim, sweep, test};
 
 fn main() -> std::process::ExitCode {
     let result = match cli::parse(std::env::args_os()) {
@@ -40,6 +40,8 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Shrink(options) => shrink::run(&workspace, build, options),
         Command::Mutants(options) => mutants::run(&workspace, build, options),
         Command::Check { file, model } => check::run(file, *model),
+        Command::Explain(options) => explain::run(&workspace, build, options),
+        Command::Gallery => gallery::run(&workspace, build),
         Command::Test { areas } => test::run(&workspace, build, areas),
         Command::Bench { benches } => bench::run(&workspace, benches),
         Command::Ci => test::run(&workspace, build, &[]),

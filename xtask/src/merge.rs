@@ -44,6 +44,7 @@ pub fn run(workspace: &Workspace, build: Build, merge: &Merge) -> Result<ExitCod
     };
     let asked = Asked {
         entries: first.scenarios.clone(),
+        partition: Partition::WHOLE,
         overrides: first.overrides.clone(),
         build,
         folder: folder.clone(),
@@ -67,7 +68,7 @@ pub fn run(workspace: &Workspace, build: Build, merge: &Merge) -> Result<ExitCod
         ..first.clone()
     };
     manifest.wall_ms = u64::try_from(outcome.wall.as_millis()).unwrap_or(u64::MAX);
-    outcome.last = manifest.last_like(&workspace.kept().join("sweeps"), &folder).filter(|last| last.partition.of == 1);
+    outcome.last = manifest.last_like(&workspace.kept().join("sweeps"), &folder);
     sweep::conclude(&outcome, &manifest, &folder, merge.json);
     if merge.out.is_none() {
         runs::keep(&folder)?;

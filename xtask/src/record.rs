@@ -69,6 +69,13 @@ impl Recorded {
         self
     }
 
+    /// The same run, which the machine ended, with what another run of the seed said.
+    pub fn beside(mut self, other: &Recorded) -> Recorded {
+        self.record.cause = Some(format!("{}; another run of the seed said {}", self.reason(), other.record.verdict));
+        self.line = self.record.to_json();
+        self
+    }
+
     /// Whether two runs of one seed did the same.
     pub fn agrees_with(&self, other: &Recorded) -> bool {
         self.record.trace_hash == other.record.trace_hash && self.record.verdict == other.record.verdict

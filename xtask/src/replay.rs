@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::bundle::{self, Bundle};
 use crate::cli::Replay;
 use crate::exit::{ExitCode, Failure};
+use crate::explain;
 use crate::print::{note, out};
 use crate::record::Recorded;
 use crate::runs;
@@ -31,6 +32,9 @@ pub fn run(workspace: &Workspace, build: Build, replay: &Replay) -> Result<ExitC
     let run = Recorded::of(&bundle.scenario, bundle.seed, &worker.record(&job, None)?);
     runs::keep(&folder)?;
     let run = run?;
+    if folder.join("record.json").exists() {
+        explain::picture(&folder)?;
+    }
     let differs = differences(&bundle, &run);
     if replay.json {
         differs.iter().for_each(note);

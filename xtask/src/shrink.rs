@@ -34,6 +34,7 @@ use crate::worker::{Build, Job, Worker};
 use crate::workspace::Workspace;
 
 use trial::Trials;
+pub use trial::run_kept;
 
 /// Where saved regressions stand, from the root of the workspace.
 pub const REGRESSIONS: &str = "scenarios/regressions";
@@ -118,7 +119,9 @@ fn shrink(
         }
     }
     let shown = quoted(&workspace.shown(&target).to_string());
-    out(format!("\nsaved as {shown}; every sweep runs it first\n\nNext:\n  cargo xtask replay {shown}"));
+    out(format!(
+        "\nsaved as {shown}; every sweep runs it first\n\nNext:\n  cargo xtask explain {shown}\n  cargo xtask replay {shown}"
+    ));
     Ok(ExitCode::AsExpected)
 }
 

@@ -3,6 +3,7 @@
 //! The seed is the first and the last thing printed, so that it can be found at either end of a scrolled-away terminal.
 //! With `--json` those lines go to stderr, and stdout carries the record alone.
 
+use std::fs;
 use std::path::Path;
 
 use miroir_sim::seed::Seed;
@@ -12,6 +13,7 @@ use crate::bundle;
 use crate::catalog;
 use crate::cli::Sim;
 use crate::exit::{ExitCode, Failure};
+use crate::explain;
 use crate::print::{note, out, pass_on_stderr, quoted};
 use crate::record::Recorded;
 use crate::runs;
@@ -44,6 +46,7 @@ pub fn run(workspace: &Workspace, build: Build, sim: &Sim) -> Result<ExitCode, F
     // Whatever happened, what the run wrote is kept, and a folder in which it wrote nothing goes.
     if runs::keep(&folder)? && result.is_ok() {
         say(format!("kept in {}", workspace.shown(&folder)));
+        draw(workspace, sim, &folder, &say)?;
     }
     if let Ok(ExitCode::Finding) = result {
         say(next(workspace, sim, scenario, seed, build, &folder));
@@ -52,6 +55,19 @@ pub fn run(workspace: &Workspace, build: Build, sim: &Sim) -> Result<ExitCode, F
         say(format!("seed {seed}"));
     }
     result
+}
+
+/// Draws the run, if it left something to draw.
+fn draw(workspace: &Workspace, sim: &Sim, folder: &Path, say: &impl Fn(String)) -> Result<(), Failure> {
+    if !folder.join("record.json").exists() {
+        return Ok(());
+    }
+    let page = explain::picture(folder)?;
+    say(format!("picture {}", workspace.shown(&page)));
+    match &sim.html {
+        None => Ok(()),
+        Some(file) => fs::copy(&page, file).map(drop).map_err(|error| Failure::io("write", file.display(), &error)),
+    }
 }
 
 /// What to type after a failure.
@@ -68,6 +84,7 @@ fn next(workspace: &Workspace, sim: &Sim, scenario: &str, seed: Seed, build: Bui
     if folder.join(bundle::FILE).exists() {
         let folder = quoted(&workspace.shown(folder).to_string());
         text.push_str(&format!("\n  cargo xtask shrink {folder}{dev}    as a plan that reads in a minute"));
+        text.push_str(&format!("\n  cargo xtask explain {folder}{dev}    how it came about"));
     }
     text
 }

@@ -14,7 +14,7 @@ pub mod manifest;
 mod outcome;
 mod outside;
 pub mod pool;
-mod regressions;
+pub mod regressions;
 mod report;
 pub mod results;
 mod tally;
@@ -30,6 +30,7 @@ use miroir_sim::verdict::Verdict;
 use crate::catalog::{CANARY, CANARY_SEED, Catalog, Entry};
 use crate::cli::{MaxFail, Overrides, Sweep};
 use crate::exit::{ExitCode, Failure};
+use crate::explain;
 use crate::partition::Partition;
 use crate::print::{note, out};
 use crate::runs;
@@ -110,7 +111,8 @@ pub fn execute(
     };
     // Workers may run for hours; the source may be edited meanwhile.
     let signals = Signals::install()?;
-    let pinned = worker.pinned_in(&folder)?.listening_to(signals.clone());
+    // Beside the builds and not in the results' folder, which may be small, or on another disk.
+    let pinned = worker.pinned_in(&workspace.kept())?.listening_to(signals.clone());
     let result = sweep_into(workspace, &pinned, catalog, request, &folder, &signals);
     pinned.unpin();
     if request.out.is_none() {
@@ -149,14 +151,22 @@ fn sweep_into(
         out(beginning(workspace, request, jobs, folder));
     }
     let broken_alarm = check_alarm(worker, catalog, request.limit)?;
-    let regressions = regressions::run_all(workspace.root(), worker, request.limit)?;
+    let regressions = regressions::run_all(workspace.root(), worker, request.limit, &workspace.kept())?;
 
     let mut outcome = Outcome::new(asked(workspace, request, folder), jobs);
     outcome.broken_alarm = broken_alarm;
     outcome.regressions = regressions;
     let mut results = Results::in_folder(folder);
-    run_seeds(worker, request, folder, signals, started, &mut outcome, &mut results)?;
+    let ran = run_seeds(worker, request, folder, signals, started, &mut outcome, &mut results);
     outcome.wall = started.elapsed();
+    if let Err(failure) = ran {
+        if outcome.seeds() == 0 {
+            return Err(failure);
+        }
+        note(format!("error: {failure}"));
+        outcome.cut_short = Some(failure.line);
+        outcome.is_incomplete = true;
+    }
 
     let mut manifest = manifest(worker, request, &outcome);
     outcome.last = manifest.last_like(&workspace.kept().join("sweeps"), folder);
@@ -169,8 +179,21 @@ fn sweep_into(
         outcome.is_incomplete = true;
         manifest.cut_short.clone_from(&outcome.cut_short);
     }
+    draw_exemplars(&outcome);
     conclude(&outcome, &manifest, folder, request.json);
     Ok(outcome)
+}
+
+/// Writes the picture of each failure beside its files.
+fn draw_exemplars(outcome: &Outcome) {
+    for group in outcome.groups.by_frequency() {
+        let files = pool::exemplar_folder(&outcome.asked.folder, &group.scenario, group.exemplar);
+        if files.join("record.json").exists()
+            && let Err(failure) = explain::picture(&files)
+        {
+            note(failure);
+        }
+    }
 }
 
 /// Prints and writes what came of a sweep. What cannot be written is said, and is no reason to lose the rest.
@@ -187,6 +210,7 @@ pub fn conclude(outcome: &Outcome, manifest: &Manifest, folder: &Path, json: boo
 fn asked(workspace: &Workspace, request: &Request, folder: &Path) -> Asked {
     Asked {
         entries: request.entries.iter().map(|&entry| entry.clone()).collect(),
+        partition: request.partition,
         overrides: request.overrides.clone(),
         build: request.build,
         folder: folder.to_path_buf(),

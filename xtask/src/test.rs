@@ -4,10 +4,14 @@
 //! run) before what relies on it. An area that fails does not stop the others.
 
 pub mod cargo;
+mod html;
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum as _;
+use miroir_sim::record::Record;
 use miroir_sim::seed::Seed;
 use miroir_sim::verdict::Verdict;
 
@@ -32,6 +36,9 @@ const SEED: Seed = Seed(42);
 
 /// The seeds that every scenario must pass.
 const SCENARIO_SEEDS: std::ops::Range<u64> = 0..20;
+
+/// One of them, which runs again by itself.
+const ALONE: Seed = Seed(7);
 
 /// Wall time for one run.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -125,6 +132,7 @@ fn run_area(workspace: &Workspace, build: Build, area: Area) -> Result<Count, Fa
         Area::Dump => {
             cargo::test(workspace.cargo("test"), &["--workspace", "--test", "dump"], &["--nocapture"], |_| ())
         }
+        Area::Html => html::run(workspace, build),
         Area::Docs => documents(workspace, build),
     }
 }
@@ -193,7 +201,27 @@ fn sweep_of(
     let outcome = sweep::execute(workspace, worker, catalog, &request)?;
     let alarm = u64::from(outcome.broken_alarm.is_none());
     let regressions = (outcome.regressions.len() - outcome.regressed().count()) as u64;
-    Ok(Count { passed: outcome.passed() + alarm + regressions, failed: outcome.findings() })
+    let mut count = Count { passed: outcome.passed() + alarm + regressions, failed: outcome.findings() };
+    alone(worker, &outcome.asked.folder, &mut count)?;
+    Ok(count)
+}
+
+/// What a sweep says of a seed is what the seed says when it runs alone: one of each scenario again.
+fn alone(worker: &Worker, sweep: &Path, count: &mut Count) -> Result<(), Failure> {
+    let path = sweep.join(sweep::results::FILE);
+    let results = fs::read_to_string(&path).map_err(|error| Failure::io("read", path.display(), &error))?;
+    let swept = results.lines().filter_map(|line| Record::from_json(line).ok().map(|record| (line, record)));
+    for (line, record) in swept.filter(|(_, record)| record.seed == ALONE) {
+        let overrides = Overrides::default();
+        let output = worker.record(&Job::bare(&record.scenario, record.seed, &overrides), Some(LIMIT))?;
+        let alone = Recorded::of(&record.scenario, record.seed, &output)?;
+        let swept = Recorded { record, line: line.to_owned() };
+        let equal = swept.agrees_with(&alone) && swept.record.fingerprint == alone.record.fingerprint;
+        let differs =
+            || format!("{} seed {ALONE}: {} in a sweep, {} alone", swept.record.scenario, swept.said(), alone.said());
+        count.check(if equal { Ok(()) } else { Err(differs()) });
+    }
+    Ok(())
 }
 
 /// One known kill per planted bug.

@@ -30,6 +30,9 @@ pub const WORKER_VARIABLE: &str = "MIROIR_WORKER";
 /// How a worker ended that an impatient operator killed.
 pub const INTERRUPTED: &str = "was interrupted";
 
+/// How a worker ended that somebody else killed.
+const KILLED: &str = "was killed by signal 9";
+
 /// How many workers run at a time when nobody says: one per core.
 pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
@@ -101,6 +104,13 @@ pub enum Ended {
     Hung(Duration),
 }
 
+impl Ended {
+    /// Somebody killed it outright: an operator, or a system that is out of memory. No worker does that to itself.
+    pub fn is_kill(&self) -> bool {
+        matches!(self, Ended::Abnormally(how) if how == KILLED)
+    }
+}
+
 /// What follows "the worker".
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,6 +161,7 @@ impl Worker {
 
     /// This worker under a second name in `folder`, which a later build does not replace under a running sweep.
     pub fn pinned_in(&self, folder: &Path) -> Result<Worker, Failure> {
+        std::fs::create_dir_all(folder).map_err(|error| Failure::io("create", folder.display(), &error))?;
         let program = folder.join(format!("worker.{}", std::process::id()));
         // What an interrupted sweep left may be a link to the very file that a copy would read.
         let _ = std::fs::remove_file(&program);

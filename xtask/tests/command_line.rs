@@ -173,6 +173,20 @@ fn workers_that_misbehave_are_results_and_none_is_lost() {
 }
 
 #[test]
+fn a_worker_that_somebody_kills_is_reported_as_killed_and_not_as_divergent() {
+    let once = Path::new(env!("CARGO_TARGET_TMPDIR")).join("killed-once");
+    let _ = fs::remove_file(&once);
+    let ran =
+        xtask("once", "sweep fake/once --seeds 0..3 --jobs 1 --json", &[("FAKE_ONCE", once.to_str().expect("a path"))]);
+    assert_eq!(ran.code, 100, "{}", ran.stderr);
+    let lines = ran.json();
+    let verdicts: Vec<&Value> = lines[..3].iter().map(|line| &line["verdict"]).collect();
+    assert_eq!(verdicts, ["crashed", "pass", "pass"]);
+    assert_eq!(lines[0]["cause"], "was killed by signal 9; another run of the seed said pass");
+    assert!(!ran.kept.join("sweeps/latest/failing/fake-once-0").exists(), "no files of a run that did not fail");
+}
+
+#[test]
 fn an_unreached_mark_and_a_blind_canary_are_findings() {
     let ran = xtask("unreached", "sweep fake/unreached --seeds 0..2", &[]);
     assert_eq!(ran.code, 100);
@@ -193,9 +207,9 @@ fn sweeps_that_cannot_start_say_why() {
         ("sweep-range", "sweep --seeds 9..1", 2, "runs backwards"),
         (
             "later",
-            "explain x",
+            "soak --rounds 3",
             2,
-            "`explain` is not part of this version; available: sim, scenarios, sweep, merge, replay",
+            "`soak` is not part of this version; available: sim, scenarios, sweep, merge, replay",
         ),
         ("slice", "sweep --seeds 0..9 --partition slice:3/2", 2, "write slice:m/n"),
         ("slice-random", "sweep --count 9 --partition slice:1/2", 2, "another random seed"),

@@ -9,7 +9,7 @@ if [ "$1" = scenarios ]; then
     exit 0
   fi
   echo '[{"id":"cutover/swarm","promise":"passes","marks":["a mark"],"gate_overridden":false,"aliases":["swarm"]},'
-  echo '{"id":"fake/odd"},{"id":"fake/killed"},{"id":"fake/panics"},{"id":"fake/hangs"},{"id":"fake/fickle"},'
+  echo '{"id":"fake/odd"},{"id":"fake/killed"},{"id":"fake/once"},{"id":"fake/panics"},{"id":"fake/hangs"},{"id":"fake/fickle"},'
   echo '{"id":"fake/silent"},{"id":"fake/internal"},{"id":"fake/unreached","marks":["never"]},'
   echo '{"id":"twin/eager","gate_overridden":true},{"id":"canary"}]'
   exit 0
@@ -42,6 +42,7 @@ case $scenario in
   cutover/swarm | swarm | fake/unreached | twin/eager) ;;
   fake/odd) [ $((seed % 2)) = 0 ] || verdict=${FAKE_ODD:-violation} ;;
   fake/killed) echo 'last words' >&2; kill -9 $$ ;;
+  fake/once) [ -e "$FAKE_ONCE" ] || { : > "$FAKE_ONCE"; kill -9 $$; } ;;
   fake/panics) echo "thread 'main' panicked" >&2; exit 101 ;;
   fake/hangs) exec sleep 60 ;;
   fake/fickle) hash=$$ ;;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use miroir_sim::Seed;
+use miroir_sim::time::{Nanos, parse_instant};
 use miroir_sim::trace::Mode;
 
 use super::files;
@@ -30,12 +31,14 @@ pub struct Arguments {
     pub out: Option<PathBuf>,
     pub events: Option<PathBuf>,
     pub json: bool,
+    /// Where the run stops.
+    pub until: Option<Nanos>,
     /// What the record calls this build.
     pub build: Option<String>,
 }
 
 const USAGE: &str = "miroir-worker run --scenario ID --seed N [--plan FILE] [--profile calm|usual|storm|FILE] \
-     [--set key=value]... [--mutant ID] [--trace off|short|full] [--out DIR] [--events FILE] [--json] \
+     [--set key=value]... [--mutant ID] [--trace off|short|full] [--until 3.2s] [--out DIR] [--events FILE] [--json] \
      [--build ID] | scenarios [--json] | set-help | check DIR";
 
 /// Reads the arguments; the error is one line.
@@ -69,6 +72,7 @@ fn parse_run(arguments: &[String]) -> Result<Arguments, String> {
         out: None,
         events: None,
         json: false,
+        until: None,
         build: None,
     };
     let mut arguments = arguments.iter();
@@ -90,6 +94,7 @@ fn parse_run(arguments: &[String]) -> Result<Arguments, String> {
             "--trace" => parsed.trace = value.parse().map_err(|error| format!("--trace: {error}"))?,
             "--out" => parsed.out = Some(value.into()),
             "--events" => parsed.events = Some(value.into()),
+            "--until" => parsed.until = Some(parse_instant(value).map_err(|error| format!("--until: {error}"))?),
             "--build" => parsed.build = Some(value.clone()),
             _ => return Err(format!("unknown flag `{flag}`; usage: {USAGE}")),
         }

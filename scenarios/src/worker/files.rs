@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use miroir_sim::{history, profile};
+use serde_json::json;
 
 use crate::catalog::Scenario;
-use crate::judge::{self, kind, told};
+use crate::judge::{self, Finding, kind, told};
+use crate::ledger::Line;
 use crate::plan::{Plan, Profile};
 use crate::run::Outcome;
 use crate::worker::arguments::Arguments;
@@ -39,7 +41,7 @@ pub fn write_lines(path: &Path, lines: Vec<String>) -> Result<(), String> {
     fs::write(path, text).map_err(|error| cannot("write", path, error))
 }
 
-/// Writes `repro.toml`, `plan.toml`, `history.jsonl`, `windows.jsonl`, `record.json` and, if a trace was kept,
+/// Writes `repro.toml`, `plan.toml`, `history.jsonl`, `windows.jsonl`, `findings.jsonl`, `ledger.jsonl`, `record.json` and
 /// `events.jsonl`.
 pub fn write_run(
     dir: &Path,
@@ -57,10 +59,27 @@ pub fn write_run(
     write("repro.toml", repro(arguments, outcome, mutant).as_bytes())?;
     write("history.jsonl", history::to_jsonl(&outcome.seen.history).as_bytes())?;
     write("windows.jsonl", windows(scenario, outcome).as_bytes())?;
+    write("findings.jsonl", findings(outcome).as_bytes())?;
+    write("ledger.jsonl", ledger(outcome).as_bytes())?;
     write("record.json", format!("{}\n", outcome.record.to_json()).as_bytes())?;
     let mut events = Vec::new();
     outcome.trace.write_jsonl(&mut events).map_err(|error| cannot("write", &dir.join("events.jsonl"), error))?;
     write("events.jsonl", &events)
+}
+
+/// What every oracle found, the worst first.
+fn findings(outcome: &Outcome) -> String {
+    let line = |finding: &Finding| {
+        let Finding { verdict, oracle, cause, kind, at } = finding;
+        format!("{}\n", json!({"verdict": verdict, "oracle": oracle, "cause": cause, "kind": kind, "at": at}))
+    };
+    outcome.seen.findings.iter().map(line).collect()
+}
+
+/// Who held what, when.
+fn ledger(outcome: &Outcome) -> String {
+    let line = |line: &Line| serde_json::to_string(line).expect("a line is plain data") + "\n";
+    outcome.seen.ledger.iter().map(line).collect()
 }
 
 /// Every loss window, whether the scenario declares it, how it came about in one sentence, and what a finding about it

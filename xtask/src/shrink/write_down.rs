@@ -11,8 +11,8 @@ use miroir_sim::history::{self, Operation};
 use miroir_sim::plan::{Fault, FaultKind, When};
 use miroir_sim::ratio::Ratio;
 use miroir_sim::time::{MICROS, Nanos};
-use serde::Deserialize;
 
+use crate::evidence::Event;
 use crate::exit::Failure;
 
 /// A frame that was lost is sent within this time again, or its fault is over.
@@ -26,22 +26,6 @@ pub struct Observed {
     pub lost: Vec<(Nanos, String, String)>,
     /// When each migration, by its number in the plan, first entered each stage.
     pub stages: BTreeMap<(usize, String), Nanos>,
-}
-
-#[derive(Deserialize)]
-struct Event {
-    at: Nanos,
-    event: String,
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    text: String,
-    #[serde(default)]
-    from: String,
-    #[serde(default)]
-    to: String,
-    #[serde(default)]
-    why: String,
 }
 
 impl Observed {

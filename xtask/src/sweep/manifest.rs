@@ -86,11 +86,12 @@ impl Manifest {
         ids(self) == ids(other) && self.overrides == other.overrides
     }
 
-    /// The last comparable sweep among the folders in `parent`, this one aside.
+    /// The last comparable sweep of the same slice among the folders in `parent`, this one aside.
     pub fn last_like(&self, parent: &Path, own: &Path) -> Option<Manifest> {
         let folders = fs::read_dir(parent).ok()?.filter_map(Result::ok).map(|entry| entry.path());
         let others = folders.filter(|folder| folder != own && !folder.is_symlink());
         let manifests = others.filter_map(|folder| Manifest::read(&folder).ok());
-        manifests.filter(|manifest| self.is_comparable(manifest)).max_by_key(|manifest| manifest.ended_unix_s)
+        let alike = manifests.filter(|manifest| self.is_comparable(manifest) && self.partition == manifest.partition);
+        alike.max_by_key(|manifest| manifest.ended_unix_s)
     }
 }

@@ -8,6 +8,7 @@ use miroir_sim::verdict::Verdict;
 use crate::catalog::Entry;
 use crate::cli::Overrides;
 use crate::exit::ExitCode;
+use crate::partition::Partition;
 use crate::record::Recorded;
 use crate::worker::Build;
 
@@ -20,6 +21,7 @@ use super::tally::Tally;
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub entries: Vec<Entry>,
+    pub partition: Partition,
     pub overrides: Overrides,
     pub build: Build,
     pub folder: PathBuf,

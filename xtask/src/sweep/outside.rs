@@ -138,6 +138,7 @@ mod tests {
 
     use super::*;
     use crate::cli::Overrides;
+    use crate::partition::Partition;
     use crate::record::Recorded;
     use crate::sweep::Asked;
     use crate::worker::Build;
@@ -146,6 +147,7 @@ mod tests {
         let entry = serde_json::from_str(r#"{"id":"a/b","marks":["m"]}"#).unwrap();
         let asked = Asked {
             entries: vec![entry],
+            partition: Partition::WHOLE,
             overrides: Overrides { mutant: Some("M05".to_owned()), ..Overrides::default() },
             build: Build::Sim,
             folder: "/does/not/exist".into(),

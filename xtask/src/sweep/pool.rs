@@ -154,7 +154,7 @@ impl<'a> Pool<'a> {
         if second.was_interrupted() {
             return Ok(Some(Finished { run: first.run, compared: false }));
         }
-        Ok(Some(Finished { run: verdict_of_both(first.run, first.hung, second.run, second.hung), compared: true }))
+        Ok(Some(Finished { run: verdict_of_both(first, second), compared: true }))
     }
 
     /// The second run of a failure. Of each kind, the files of the cheapest seed are kept, so that a sweep with many
@@ -176,8 +176,11 @@ impl<'a> Pool<'a> {
             // Its files could not be written, which says nothing about the seed.
             second = self.once(task, None)?;
         }
-        // A crash leaves no files, and an empty folder goes.
-        if fs::remove_dir(&files).is_err() {
+        if !second.run.agrees_with(first) {
+            // These are not the files of the failure.
+            let _ = fs::remove_dir_all(&files);
+        } else if fs::remove_dir(&files).is_err() {
+            // A crash leaves no files, and an empty folder is gone now.
             let mut exemplars = lock(&self.exemplars);
             let loser = if is_cheapest(&exemplars) {
                 exemplars.insert(key, (cost, files)).map(|(_, other)| other)
@@ -195,7 +198,7 @@ impl<'a> Pool<'a> {
     fn once(&self, task: &Task, out: Option<&Path>) -> Result<Once, Failure> {
         let seed = Seed(task.seed);
         let output = self.worker.record(&Job { out, ..Job::bare(task.id, seed, self.overrides) }, Some(self.limit))?;
-        let hung = output.ended == Ended::Hung(self.limit);
+        let by_machine = matches!(output.ended, Ended::Hung(_)) || output.ended.is_kill();
         let run = match Recorded::of(task.id, seed, &output) {
             // One seed that breaks the tool is no reason to lose the others.
             Err(failure) if failure.exit == ExitCode::Internal => {
@@ -209,7 +212,7 @@ impl<'a> Pool<'a> {
         } else {
             Recorded::crashed(task.id, seed, "printed the record of another run", &run.line, 0)
         };
-        Ok(Once { run, hung })
+        Ok(Once { run, by_machine })
     }
 }
 
@@ -221,8 +224,8 @@ pub fn exemplar_folder(folder: &Path, id: &str, seed: Seed) -> PathBuf {
 /// One process of one seed.
 struct Once {
     run: Recorded,
-    /// It was killed at the wall limit.
-    hung: bool,
+    /// The machine ended it, and not the seed: it was killed, at the wall limit or by somebody else.
+    by_machine: bool,
 }
 
 impl Once {
@@ -236,17 +239,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What two runs of one seed say together. The wall limit is a matter of the machine: where only one run met it, the
-/// seed is reported as hanging, not as divergent.
-fn verdict_of_both(first: Recorded, first_hung: bool, second: Recorded, second_hung: bool) -> Recorded {
-    match (first_hung, second_hung) {
-        (true, _) => first,
-        (false, true) => second,
-        (false, false) if first.agrees_with(&second) => first,
+/// What two runs of one seed say together. A wall limit and a kill are matters of the machine: where only one run met
+/// them, the seed is reported as hanging or killed, with what the other run said, and not as divergent.
+fn verdict_of_both(first: Once, second: Once) -> Recorded {
+    match (first.by_machine, second.by_machine) {
+        (false, false) if first.run.agrees_with(&second.run) => first.run,
         (false, false) => {
-            let cause = format!("{} once, {} once", first.said(), second.said());
-            first.diverged(cause)
+            let cause = format!("{} once, {} once", first.run.said(), second.run.said());
+            first.run.diverged(cause)
         }
+        (true, true) => first.run,
+        (true, false) => first.run.beside(&second.run),
+        (false, true) => second.run.beside(&first.run),
     }
 }
 
@@ -265,24 +269,39 @@ mod tests {
         Recorded::crashed("a", Seed(1), how, "", 0)
     }
 
+    fn once(run: Recorded) -> Once {
+        Once { run, by_machine: false }
+    }
+
+    fn killed() -> Once {
+        Once { run: crash("was killed by signal 9"), by_machine: true }
+    }
+
     #[test]
     fn agreement_changes_nothing() {
-        let both = verdict_of_both(run(Verdict::Violation, "9f"), false, run(Verdict::Violation, "9f"), false);
-        assert_eq!(both, run(Verdict::Violation, "9f"));
+        let violation = || once(run(Verdict::Violation, "9f"));
+        assert_eq!(verdict_of_both(violation(), violation()), run(Verdict::Violation, "9f"));
     }
 
     #[test]
     fn another_hash_or_another_verdict_is_a_divergence() {
         for second in [run(Verdict::Pass, "00"), run(Verdict::Violation, "9f"), crash("panicked")] {
-            let both = verdict_of_both(run(Verdict::Pass, "9f"), false, second, false);
+            let both = verdict_of_both(once(run(Verdict::Pass, "9f")), once(second));
             assert_eq!(both.record.verdict, Verdict::Diverged);
             assert!(both.line.contains("\"diverged\""), "{}", both.line);
         }
     }
 
     #[test]
-    fn a_hang_is_a_hang_whatever_the_other_run_did() {
-        assert_eq!(verdict_of_both(crash("hung"), true, run(Verdict::Pass, "9f"), false).reason(), "hung");
-        assert_eq!(verdict_of_both(run(Verdict::Pass, "9f"), false, crash("hung"), true).reason(), "hung");
+    fn what_the_machine_ended_is_no_divergence_and_the_other_run_is_named() {
+        let pass = || once(run(Verdict::Pass, "9f"));
+        for both in [verdict_of_both(killed(), pass()), verdict_of_both(pass(), killed())] {
+            assert_eq!(
+                (both.record.verdict, both.record.fingerprint.as_deref()),
+                (Verdict::Crashed, Some("was killed by signal 9"))
+            );
+            assert!(both.reason().contains("another run of the seed said pass"), "{}", both.reason());
+        }
+        assert_eq!(verdict_of_both(killed(), killed()).reason(), "was killed by signal 9");
     }
 }

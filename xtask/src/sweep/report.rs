@@ -73,6 +73,7 @@ pub fn next(outcome: &Outcome, group: &Group) -> Vec<String> {
         let folder = format!("{}/failing/{}-{}", outcome.asked.shown, group.scenario.replace('/', "-"), group.exemplar);
         let dev = if outcome.asked.build == Build::Dev { " --dev" } else { "" };
         commands.push(format!("cargo xtask shrink {}{dev}", quoted(&folder)));
+        commands.push(format!("cargo xtask explain {}{dev}", quoted(&folder)));
     }
     commands
 }
@@ -212,7 +213,7 @@ fn alarms(outcome: &Outcome) -> Vec<String> {
     for group in outcome.groups.gone(outcome.last_groups()) {
         // Gone is what ran again and passed; other seeds say little about it.
         let tally = outcome.tallies.iter().find(|tally| tally.id() == group.scenario);
-        let again = tally.is_some_and(|tally| tally.ran(group.exemplar));
+        let again = tally.is_some_and(|tally| tally.ran(group.exemplar, outcome.asked.partition));
         let (what, seed) = if again { ("Resolved", "passes") } else { ("Not seen again", "did not run") };
         let (fingerprint, id) = (&group.fingerprint, &group.scenario);
         lines.push(format!("{what}: {} {fingerprint} of {id} (seed {} {seed})", group.verdict, group.exemplar));

@@ -9,6 +9,7 @@ use miroir_sim::verdict::Verdict;
 use serde_json::{Value, json};
 
 use crate::catalog::Entry;
+use crate::partition::Partition;
 use crate::record::Recorded;
 
 /// A run counts as well served when at least this share of its writes was acked.
@@ -113,9 +114,9 @@ impl Tally {
         &self.id
     }
 
-    /// Whether this seed ran and passed, as far as the bounds of the seeds that ran can tell.
-    pub fn ran(&self, seed: Seed) -> bool {
-        self.bounds.is_some_and(|(low, high)| (low..=high).contains(&seed))
+    /// Whether this seed ran, as far as the bounds of the seeds of this slice that ran can tell.
+    pub fn ran(&self, seed: Seed, slice: Partition) -> bool {
+        self.bounds.is_some_and(|(low, high)| (low..=high).contains(&seed) && (seed.0 - low.0).is_multiple_of(slice.of))
     }
 
     pub fn seeds(&self) -> u64 {
@@ -202,6 +203,16 @@ mod tests {
         let marks: Vec<_> = tally.marks().map(|(mark, reached)| (mark, reached.seeds, reached.times)).collect();
         assert_eq!(marks, [("extra", 1, 1), ("m", 1, 3), ("never", 0, 0)]);
         assert_eq!(tally.unreached(), ["never"]);
+    }
+
+    #[test]
+    fn a_seed_of_another_slice_did_not_run() {
+        let mut tally = Tally::new(&entry(&[]));
+        for seed in [4, 7, 10] {
+            tally.add(&run(Record::new("a", Seed(seed))), false);
+        }
+        let ran = |seed| tally.ran(Seed(seed), Partition { slice: 2, of: 3 });
+        assert_eq!([1, 4, 6, 7, 10, 13].map(ran), [false, true, false, true, true, false]);
     }
 
     #[test]

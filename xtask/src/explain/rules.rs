@@ -1,0 +1,364 @@
+//! Which rule of the protocol the lines show broken. Each check looks at evidence, and a rule is named only where it fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use miroir_scenarios::ledger::{Entry, State, counter, short};
+use miroir_sim::history::{Op, Operation, Outcome};
+use miroir_sim::time::{Nanos, in_seconds};
+
+use crate::evidence::{Evidence, Finding, Window};
+
+use super::story::{grouped, holders};
+
+/// What is said when no check fails.
+const NONE: &str =
+    "none of the rules that can be checked from outside was seen broken; the lines above are what is known";
+
+/// Why an acknowledged version could be missed.
+pub fn of_window(evidence: &Evidence, window: &Window) -> String {
+    let Window { shard, doc, version, .. } = window;
+    let checks = [
+        acknowledged_too_early(evidence, *shard, doc, version, window.acked_at),
+        went_back(evidence, *shard, doc, version, window.opened_at),
+        delta_pass(evidence, window),
+    ];
+    checks.into_iter().flatten().next().unwrap_or_else(|| NONE.to_owned())
+}
+
+/// Why something else went wrong.
+pub fn of_finding(evidence: &Evidence, finding: &Finding, doc: Option<&str>) -> String {
+    let shard = doc.and_then(|doc| evidence.shard_of(doc));
+    let said = match (finding.oracle.as_str(), doc, shard) {
+        ("linearizable", Some(doc), Some(shard)) => {
+            let stuck = evidence.history.iter().find(|it| *it.key == *doc && Some(it.call) == finding.at);
+            stuck.and_then(|stuck| of_read(evidence, shard, doc, stuck))
+        }
+        ("versions", ..) => Some(
+            "a writer never issues a version twice, and an operation keeps the one that was chosen for it: the order of versions \
+             is the order of writes"
+                .to_owned(),
+        ),
+        ("durable", Some(doc), Some(shard)) => forgotten_too_early(evidence, shard, doc).or_else(|| {
+            finding.cause.contains("from its disk").then(|| {
+                "a node says that something is durable only after its disk said so: a crash must not take it back".to_owned()
+            })
+        }),
+        ("progress", ..) => Some("every migration ends, and every replica gets what was committed, once faults have stopped".to_owned()),
+        ("world", ..) => Some("no process panics, whatever the world does".to_owned()),
+        _ => None,
+    };
+    said.unwrap_or_else(|| NONE.to_owned())
+}
+
+/// The newest version that the clients were told is safe before an instant, with when.
+fn newest_acked(evidence: &Evidence, doc: &str, before: Nanos) -> Option<(String, Nanos)> {
+    let acked = evidence.ledger.iter().take_while(|line| line.at <= before).filter_map(|line| match &line.entry {
+        Entry::Acked { doc: of, version, .. } if of == doc => Some((version.clone(), line.at)),
+        _ => None,
+    });
+    acked.max_by_key(|(version, _)| counter(version))
+}
+
+/// No majority of some group held it when its client was told that it is safe.
+fn acknowledged_too_early(
+    evidence: &Evidence,
+    shard: u32,
+    doc: &str,
+    version: &str,
+    acked_at: Nanos,
+) -> Option<String> {
+    let state = State::at(&evidence.ledger, acked_at);
+    let held = holders(&state, shard, doc, version);
+    let called =
+        evidence.history.iter().filter(|it| *it.key == *doc && it.ret == Some(acked_at)).map(|it| it.call).min();
+    // Whatever held while it was under way could be counted under.
+    let mut groups: Vec<Vec<Vec<String>>> = Vec::new();
+    for line in evidence.ledger.iter().take_while(|line| line.at <= acked_at) {
+        if let Entry::Committed { shard: of, groups: now, .. } = &line.entry
+            && *of == shard
+        {
+            if Some(line.at) <= called {
+                groups.clear();
+            }
+            groups.push(now.clone());
+        }
+    }
+    let suffices = |groups: &Vec<Vec<String>>| groups.iter().all(|group| is_majority(group, &held));
+    if groups.iter().any(suffices) || groups.is_empty() {
+        return None;
+    }
+    let answered: BTreeSet<String> = evidence
+        .history
+        .iter()
+        .find(|it| *it.key == *doc && it.ret == Some(acked_at))
+        .map(|it| {
+            answers(evidence, shard, doc, it)
+                .into_iter()
+                .filter(|it| it.said.contains("written"))
+                .map(|it| it.node)
+                .collect()
+        })
+        .unwrap_or_default();
+    let without: Vec<&str> = answered.difference(&held).map(String::as_str).collect();
+    let answered = match without.as_slice() {
+        [] => String::new(),
+        without => format!("; {} answered `written` and had nothing durable", without.join(" ")),
+    };
+    Some(format!(
+        "a write is acknowledged when a majority of EVERY group holds it durably ({}): at {} {} did{answered}",
+        grouped(&groups[groups.len() - 1]),
+        in_seconds(acked_at),
+        if held.is_empty() { "nobody".to_owned() } else { held.into_iter().collect::<Vec<_>>().join(" ") },
+    ))
+}
+
+/// A copy replaced a newer version by an older one, or came back without it.
+fn went_back(evidence: &Evidence, shard: u32, doc: &str, version: &str, until: Nanos) -> Option<String> {
+    let mut state = State::default();
+    for line in evidence.ledger.iter().take_while(|line| line.at <= until) {
+        match &line.entry {
+            Entry::Applied { node, shard: of, doc: it, version: now, by } if *of == shard && it == doc => {
+                let before = state.held.get(&(shard, doc.to_owned())).and_then(|held| held.get(node));
+                if let Some(before) = before
+                    && counter(before) >= counter(version)
+                    && counter(now) < counter(before)
+                {
+                    return Some(format!(
+                        "a copy keeps the greater of two versions, whoever brings the other: at {} {by} put {} over {} on {node}",
+                        in_seconds(line.at),
+                        short(now),
+                        short(before)
+                    ));
+                }
+            }
+            Entry::Opened { node, copies } if line.at > 0 => {
+                let before = holders(&state, shard, doc, version).contains(node);
+                let found = copies.iter().filter(|copy| copy.shard == shard).flat_map(|copy| &copy.documents);
+                let has = found.clone().any(|(it, now)| it == doc && counter(now) >= counter(version));
+                if before && !has && copies.iter().any(|copy| copy.shard == shard) {
+                    return Some(format!(
+                        "what was durable survives a crash: {node} held {} and came back at {} without it",
+                        short(version),
+                        in_seconds(line.at)
+                    ));
+                }
+            }
+            _ => {}
+        }
+        state.add(line);
+    }
+    None
+}
+
+/// Activate let the old replicas go while the new ones lacked something.
+fn delta_pass(evidence: &Evidence, window: &Window) -> Option<String> {
+    let opened_at_activate = window.opened_by.contains("configuration committed: Stable");
+    let began = evidence.entered(window.shard, "DualWrite", window.opened_at)?;
+    let skipped = evidence.entered(window.shard, "DeltaPass", window.opened_at).is_none_or(|at| at < began);
+    if skipped {
+        return Some(
+            "the delta pass reads a majority of the old replicas before Activate and ships what the new ones missed; this migration \
+             was planned without it, so the window is open until anti-entropy, a newer write or the missed write itself closes it"
+                .to_owned(),
+        );
+    }
+    let (old, readers) = readers(evidence, window.shard, window.opened_at)?;
+    if opened_at_activate && !is_majority(&old, &readers) {
+        return Some(format!(
+            "the delta pass reads a MAJORITY of the old replicas ({}), since any single one may have missed a write: it read {} alone",
+            old.join(" "),
+            readers.into_iter().collect::<Vec<_>>().join(" "),
+        ));
+    }
+    let before = State::at(&evidence.ledger, window.opened_at.saturating_sub(1));
+    let held = holders(&before, window.shard, &window.doc, &window.version);
+    let readers_held: Vec<String> = readers.intersection(&held).cloned().collect();
+    (opened_at_activate && !readers_held.is_empty()).then(|| {
+        format!(
+            "the delta pass goes by a MAJORITY of the old replicas ({}) and ships whatever any of them has: {} had {}, and it was not \
+             shipped, as if another one alone had been believed",
+            old.join(" "),
+            readers_held.join(" "),
+            short(&window.version)
+        )
+    })
+}
+
+/// The old replicas of the migration under way, and those of them that the delta pass listed or asked for digests.
+fn readers(evidence: &Evidence, shard: u32, until: Nanos) -> Option<(Vec<String>, BTreeSet<String>)> {
+    let from = evidence.entered(shard, "DeltaPass", until)?;
+    let groups = State::at(&evidence.ledger, from).configs.get(&shard)?.1.clone();
+    let old = groups.first()?.clone();
+    let during = || evidence.events.iter().skip_while(|it| it.at < from).take_while(|it| it.at <= until);
+    let here = format!(" s{shard} ");
+    let jobs: BTreeSet<u64> = during()
+        .filter(|it| it.is("send") && it.label.contains(&here))
+        .filter_map(|it| it.job().filter(|(kind, _)| *kind == "digest?").map(|(_, job)| job))
+        .collect();
+    let of_jobs = during().filter(|it| it.is("deliver") && it.job().is_some_and(|(_, job)| jobs.contains(&job)));
+    let mut listed: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for event in of_jobs.filter(|it| old.contains(&it.from)) {
+        let kind = event.job().map_or("", |(kind, _)| kind);
+        let kind = if kind == "digest!" { "digest!" } else { "list!" };
+        if event.to == "coordinator" && event.label.contains("! job") {
+            listed.entry(kind).or_default().insert(event.from.clone());
+        }
+    }
+    // What was listed was read; where all digests were equal, nothing had to be listed.
+    let readers = listed.remove("list!").or_else(|| listed.remove("digest!")).unwrap_or_default();
+    Some((old, readers))
+}
+
+/// `; it read n1 of n1 n2 n3`.
+pub fn readers_text(evidence: &Evidence, shard: u32, until: Nanos) -> String {
+    readers(evidence, shard, until).map_or(String::new(), |(old, readers)| {
+        format!("; of the old replicas {} it read {}", old.join(" "), readers.into_iter().collect::<Vec<_>>().join(" "))
+    })
+}
+
+/// What a node answered to a client while an operation was under way.
+pub struct Answered {
+    pub node: String,
+    pub at: Nanos,
+    /// Under which epoch it was asked.
+    pub epoch: String,
+    pub said: String,
+}
+
+/// The answers that came to the client of an operation, to questions about its document.
+pub fn answers(evidence: &Evidence, shard: u32, doc: &str, operation: &Operation) -> Vec<Answered> {
+    let client = format!("client-{}", operation.client);
+    let until = operation.ret.unwrap_or(Nanos::MAX);
+    let during = evidence.events.iter().skip_while(|it| it.at < operation.call).take_while(|it| it.at <= until);
+    let (ask, answer) = (format!("ask s{shard} epoch "), format!("answer s{shard} epoch "));
+    // By node: the places at which the last question asked about the document, and its epoch.
+    let mut asked: BTreeMap<&str, (Vec<usize>, String)> = BTreeMap::new();
+    let mut answered = Vec::new();
+    for event in during.filter(|it| it.is("deliver")) {
+        if event.from == client
+            && let Some((epoch, ops)) = event.label.strip_prefix(&ask).and_then(|rest| rest.split_once(": "))
+        {
+            let places = ops.split(", ").enumerate().filter(|(_, op)| op.contains(doc)).map(|(place, _)| place);
+            asked.insert(&event.to, (places.collect(), epoch.to_owned()));
+        }
+        if event.to == client
+            && let Some((_, said)) = event.label.strip_prefix(&answer).and_then(|rest| rest.split_once(": "))
+            && let Some((places, epoch)) = asked.get(event.from.as_str())
+        {
+            let said: Vec<&str> = said.split(", ").collect();
+            let ours: Vec<&str> = places.iter().filter_map(|&place| said.get(place).copied()).collect();
+            if !ours.is_empty() {
+                answered.push(Answered {
+                    node: event.from.clone(),
+                    at: event.at,
+                    epoch: epoch.clone(),
+                    said: ours.join(", "),
+                });
+            }
+        }
+    }
+    answered
+}
+
+/// Why a read fits no instant.
+fn of_read(evidence: &Evidence, shard: u32, doc: &str, stuck: &Operation) -> Option<String> {
+    let (newest, acked_at) = newest_acked(evidence, doc, stuck.call).unzip();
+    if let (Some(newest), Some(acked_at)) = (&newest, acked_at)
+        && let Some(early) = acknowledged_too_early(evidence, shard, doc, newest, acked_at)
+    {
+        return Some(early);
+    }
+    fence(evidence, shard, doc, stuck)
+        .or_else(|| not_written_back(evidence, shard, doc, stuck))
+        .or_else(|| newest.and_then(|newest| went_back(evidence, shard, doc, &newest, stuck.ret.unwrap_or(Nanos::MAX))))
+}
+
+/// Somebody answered under an epoch that it had not installed, or no longer.
+fn fence(evidence: &Evidence, shard: u32, doc: &str, operation: &Operation) -> Option<String> {
+    answers(evidence, shard, doc, operation).into_iter().find_map(|answered| {
+        let state = State::at(&evidence.ledger, answered.at);
+        let installed = state.installed.get(&(shard, answered.node.clone()))?.clone();
+        (installed != answered.epoch).then(|| {
+            format!(
+                "a node serves only the epoch that it has installed: {} answered `{}` under epoch {} at {}, and had installed {installed}",
+                answered.node,
+                answered.said,
+                answered.epoch,
+                in_seconds(answered.at)
+            )
+        })
+    })
+}
+
+/// An earlier read returned a version that no majority held.
+fn not_written_back(evidence: &Evidence, shard: u32, doc: &str, stuck: &Operation) -> Option<String> {
+    let earlier = evidence.history.iter().filter(|it| {
+        *it.key == *doc
+            && matches!(it.op, Op::Read { .. })
+            && it.outcome == Outcome::Ok
+            && it.ret.is_some_and(|ret| ret <= stuck.call)
+            && it.version > stuck.version
+    });
+    earlier.into_iter().find_map(|read| {
+        let (ret, version) = (read.ret?, read.version?.to_string());
+        let state = State::at(&evidence.ledger, ret);
+        let held = holders(&state, shard, doc, &version);
+        let groups = state.configs.get(&shard)?.1.clone();
+        let missing = groups.iter().any(|group| !is_majority(group, &held));
+        missing.then(|| {
+            format!(
+                "a get writes back what it returns until a majority holds it: client-{} had read {} at {}, which only {} held, of {}",
+                read.client,
+                short(&version),
+                in_seconds(ret),
+                held.into_iter().collect::<Vec<_>>().join(" "),
+                grouped(&groups)
+            )
+        })
+    })
+}
+
+/// A deletion was forgotten while somebody did not hold it.
+fn forgotten_too_early(evidence: &Evidence, shard: u32, doc: &str) -> Option<String> {
+    let mut state = State::default();
+    for line in &evidence.ledger {
+        if let Entry::Forgotten { node, shard: of, doc: it, version } = &line.entry
+            && (*of, it.as_str()) == (shard, doc)
+        {
+            let groups = state.configs.get(&shard).map(|(_, groups)| groups.clone()).unwrap_or_default();
+            let held = holders(&state, shard, doc, version);
+            let mut lacking: Vec<&String> = groups.iter().flatten().filter(|member| !held.contains(*member)).collect();
+            lacking.sort_unstable();
+            lacking.dedup();
+            if !lacking.is_empty() {
+                let lacking: Vec<&str> = lacking.into_iter().map(String::as_str).collect();
+                return Some(format!(
+                    "a deletion is forgotten only when EVERY replica holds it: {node} forgot {} at {}, and {} did not hold it",
+                    short(version),
+                    in_seconds(line.at),
+                    lacking.join(" ")
+                ));
+            }
+        }
+        state.add(line);
+    }
+    None
+}
+
+fn is_majority(group: &[String], held: &BTreeSet<String>) -> bool {
+    group.iter().filter(|member| held.contains(*member)).count() * 2 > group.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_is_no_majority() {
+        let group: Vec<String> = ["n1", "n2", "n3", "n4"].map(str::to_owned).into();
+        let held = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        assert!(!is_majority(&group, &held(&["n1", "n2"])));
+        assert!(is_majority(&group, &held(&["n1", "n2", "n4"])));
+        assert!(!is_majority(&group[..1], &held(&["n2"])));
+    }
+}
