@@ -8,7 +8,7 @@ use miroir_sim::{Dice, Seed};
 use crate::cluster::Cluster;
 use crate::nearest::nearest;
 use crate::plan::{Plan, Profile, Shape};
-use crate::{canary, cutover, settings, steady};
+use crate::{canary, cutover, dump, settings, steady};
 
 /// What a scenario does to a running cluster.
 pub type Course = for<'a> fn(&'a Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + 'a>>;
@@ -80,6 +80,8 @@ pub const SCENARIOS: &[&Scenario] = &[
     &cutover::replica_replaced::SCENARIO,
     &cutover::combinations::SCENARIO,
     &cutover::coordinator_lost::SCENARIO,
+    &dump::import_during_cutover::SCENARIO,
+    &dump::crash_in_import::SCENARIO,
     &canary::SCENARIO,
 ];
 

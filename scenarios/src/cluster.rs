@@ -13,6 +13,7 @@ use miroir_sim::{Incarnation, ProcessId, World, sometimes};
 use miroir_store::config::Cutover;
 use miroir_store::coordinator::gate::AntiEntropy;
 use miroir_store::coordinator::{self, NewCluster, Overrides};
+use miroir_store::dump::target::cluster::Cluster as Target;
 use miroir_store::engine::Options as EngineOptions;
 use miroir_store::env::{Env, Nanos, Peer, millis};
 use miroir_store::error::EngineError;
@@ -22,8 +23,9 @@ use miroir_store::node;
 use miroir_store::wire::{Command, CommandId, Message, Reply, decode, encode};
 
 use crate::audit::Audit;
+use crate::dump;
 use crate::env::{COORDINATOR_STEP, Directory, announced, env};
-use crate::plan::{Interference, Plan};
+use crate::plan::{IMPORTER, Interference, Plan};
 use crate::service;
 use crate::workload::{Actor, Load};
 
@@ -63,7 +65,9 @@ impl Cluster {
             world.register(name);
         }
         let names = world.trace().names().clone();
-        let directory = Directory::from_names(&names, &plan.node_names(), &plan.client_names());
+        let mut clients = plan.client_names();
+        clients.extend(plan.import.as_ref().map(|_| IMPORTER.to_owned()));
+        let directory = Directory::from_names(&names, &plan.node_names(), &clients);
         let directory = Arc::new(directory);
         let load = Load::new(&plan);
         let audit = Audit::new(&world, &plan, directory.clone(), load.bursts().clone());
@@ -77,6 +81,7 @@ impl Cluster {
         it.start_nodes();
         it.start_coordinator();
         it.start_clients();
+        it.start_importer();
         it
     }
 
@@ -177,7 +182,8 @@ impl Cluster {
     }
 
     fn start_clients(&self) {
-        for (number, &process) in self.directory.clients().iter().enumerate().skip(1) {
+        let clients = self.directory.clients().iter().enumerate().skip(1);
+        for (number, &process) in clients.take(self.plan.workload.clients as usize) {
             let (world, plan, directory) = (self.world.clone(), self.plan.clone(), self.directory.clone());
             let (audit, history, load) = (self.audit.clone(), self.history.clone(), self.load.clone());
             self.world.start(process, move |life: Incarnation| {
@@ -186,6 +192,23 @@ impl Cluster {
             });
             self.world.set_restart(process, miroir_sim::world::Restart::Never);
         }
+    }
+
+    /// The process that imports the plan's dump, from its beginning in each of its lives, until that has succeeded.
+    fn start_importer(&self) {
+        let Some(import) = self.plan.import.clone() else { return };
+        let process = *self.directory.clients().last().expect("the importer is the last client");
+        let (world, directory, load) = (self.world.clone(), self.directory.clone(), self.load.clone());
+        let (audit, nodes) = (self.audit.clone(), self.plan.cluster.nodes);
+        self.world.start(process, move |life: Incarnation| {
+            let env = env(&world, life, &directory, None, Arc::new(audit.clone()));
+            dump::importer::work(world.clone(), env, nodes, import.clone(), load.clone())
+        });
+    }
+
+    /// The cluster as the operator imports into it, or reads what was imported.
+    pub fn import_target(&self) -> Target {
+        dump::importer::target(self.operator.clone(), self.plan.cluster.nodes)
     }
 
     /// A client for the operator.

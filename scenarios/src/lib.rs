@@ -22,6 +22,8 @@ pub mod cluster;
 #[cfg(madsim)]
 pub mod cutover;
 #[cfg(madsim)]
+pub mod dump;
+#[cfg(madsim)]
 pub mod env;
 #[cfg(madsim)]
 pub mod judge;

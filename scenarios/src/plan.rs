@@ -37,8 +37,25 @@ pub struct Plan {
     pub workload: WorkloadPlan,
     pub timing: TimingPlan,
     pub migrations: Vec<MigrationPlan>,
+    /// A dump that is imported meanwhile, by a process of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import: Option<ImportPlan>,
     pub sim: SimPlan,
 }
+
+/// A dump of one index, and how it is imported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportPlan {
+    pub documents: u32,
+    /// Every document is staged on every node first.
+    pub broadcast: bool,
+    /// Documents of a batch.
+    pub batch_documents: u32,
+}
+
+/// The process that imports a dump.
+pub const IMPORTER: &str = "importer";
 
 /// How hard the world is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -281,6 +298,7 @@ impl Plan {
                 limit_ms: 0,
             },
             migrations: Vec::new(),
+            import: None,
             sim: SimPlan::default(),
         };
         plan.draw_migration(&dice);
@@ -319,6 +337,7 @@ impl Plan {
         names.extend(self.node_names());
         names.push("coordinator".to_owned());
         names.extend(self.client_names());
+        names.extend(self.import.as_ref().map(|_| IMPORTER.to_owned()));
         names
     }
 

@@ -40,6 +40,8 @@ struct Inner {
     stop: AtomicBool,
     stopped: AtomicU64,
     thinned_at: AtomicU64,
+    imports_begun: AtomicU64,
+    imports: AtomicU64,
 }
 
 impl Load {
@@ -71,6 +73,31 @@ impl Load {
     /// Lets the clients go.
     pub fn go(&self) {
         self.0.go.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they were let go.
+    pub fn has_begun(&self) -> bool {
+        self.0.go.load(Ordering::Relaxed)
+    }
+
+    /// Somebody begins to import a dump, for the first time or again.
+    pub fn import_begun(&self) {
+        self.0.imports_begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was.
+    pub fn imports_begun(&self) -> u64 {
+        self.0.imports_begun.load(Ordering::Relaxed)
+    }
+
+    /// A dump is in.
+    pub fn imported(&self) {
+        self.0.imports.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a dump was imported to its end.
+    pub fn imports(&self) -> u64 {
+        self.0.imports.load(Ordering::Relaxed)
     }
 
     /// Asks the clients to end.

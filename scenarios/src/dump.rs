@@ -1,0 +1,70 @@
+//! Scenarios in which a dump is imported while everything else goes on.
+
+pub mod crash_in_import;
+pub mod import_during_cutover;
+pub mod importer;
+pub mod made;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use miroir_sim::sometimes;
+use miroir_sim::time::{MILLIS, SECONDS};
+use miroir_store::dump::target::Target;
+use miroir_store::wire::NameRange;
+
+use crate::cluster::Cluster;
+use crate::plan::ImportPlan;
+
+/// How many wrong documents are reported.
+const SHOWN: usize = 5;
+
+/// Shards move and a dump comes in; in the end every document of it is there exactly once, as the dump has it.
+fn import(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
+    Box::pin(async {
+        it.run_migrations().await;
+        let chaos = (it.plan.timing.chaos_ms * MILLIS).saturating_sub(it.world.now());
+        let ended = it.until(chaos, |it| it.load.imports() > 0).await;
+        sometimes!(ended, "an import ended while faults could happen");
+        it.world.heal();
+        if !it.until(60 * SECONDS, |it| it.load.imports() > 0).await {
+            return vec!["the import did not end on a healed cluster".to_owned()];
+        }
+        let plan = it.plan.import.as_ref().expect("a scenario with an import has one in its plan");
+        compare(it, plan).await
+    })
+}
+
+/// Every document by a scan of all shards, beside what the dump says.
+async fn compare(it: &Cluster, plan: &ImportPlan) -> Vec<String> {
+    let mut expected = made::expected(plan);
+    let mut wrong = Vec::new();
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    let mut target = it.import_target();
+    let mut from = Some(format!("{}\0", made::COLLECTION));
+    while let Some(start) = from {
+        let until = Some(format!("{}\u{1}", made::COLLECTION).into_bytes());
+        let page = match target.scan(NameRange { from: start, until }, 64).await {
+            Ok(page) => page,
+            Err(error) => return vec![format!("what was imported cannot be read: {error}")],
+        };
+        for (key, _, body) in page.documents {
+            let body = String::from_utf8_lossy(&body).into_owned();
+            if found.insert(key.id().to_owned(), body).is_some() {
+                wrong.push(format!("{key} is there twice"));
+            }
+        }
+        from = page.next;
+    }
+    for (id, body) in &found {
+        match expected.remove(id) {
+            Some(wanted) if wanted == *body => {}
+            Some(wanted) => wrong.push(format!("{id} is {body}, and the dump has {wanted}")),
+            None => wrong.push(format!("{id} is there, and not in the dump")),
+        }
+    }
+    wrong.extend(expected.into_keys().map(|id| format!("{id} is in the dump, and not there")));
+    wrong.truncate(SHOWN);
+    wrong
+}
