@@ -58,7 +58,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Node => process::node(settings(global)?),
         Command::Coordinator => process::coordinator(settings(global)?),
         Command::Cluster(command) => local::run(command, global),
-        Command::Dump(command) => command.run(global),
+        Command::Dump(command) if !command.wants_cluster(global) => command.run(global),
         command => {
             let settings = settings(global)?;
             process::runtime(1)?.block_on(async {
@@ -86,12 +86,8 @@ async fn ask(command: &Command, global: &Global, session: &mut Session) -> Resul
         Command::AntiEntropy(command) => upkeep::anti_entropy(session, global, command).await,
         Command::Scrub { node } => upkeep::scrub(session, global, *node).await,
         Command::Stats => upkeep::stats(session, global).await,
-        Command::Node
-        | Command::Coordinator
-        | Command::Cluster(_)
-        | Command::Dump(_)
-        | Command::Key
-        | Command::Config => {
+        Command::Dump(command) => command.ask(session, global).await,
+        Command::Node | Command::Coordinator | Command::Cluster(_) | Command::Key | Command::Config => {
             unreachable!("these ask nobody")
         }
     }

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::cli::arguments::Global;
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::print::{self, note, out};
+use crate::cli::session::Session;
 use crate::dump::export::{self, export};
 use crate::dump::import::{Imported, import};
 use crate::dump::limits::Limits;
@@ -39,7 +40,7 @@ pub enum DumpCommand {
         #[command(flatten)]
         choices: Choices,
     },
-    /// Import a dump into a store in a directory
+    /// Import a dump into the running cluster, or into a store in a directory
     #[command(after_help = MATRIX)]
     Import {
         /// A `.dump` of Meilisearch 0.15 to 1.50
@@ -70,9 +71,9 @@ pub enum DumpCommand {
 
 #[derive(Debug, Args)]
 pub struct Place {
-    /// The directory of the store; an import creates it if it is not there
+    /// A store in this directory, instead of the running cluster
     #[arg(long, value_name = "PATH")]
-    store: PathBuf,
+    store: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -167,6 +168,16 @@ impl Choices {
 }
 
 impl DumpCommand {
+    /// Whether a running cluster is needed.
+    pub fn wants_cluster(&self, global: &Global) -> bool {
+        match self {
+            DumpCommand::Analyze { .. } => false,
+            DumpCommand::Import { place, .. } => place.store.is_none() && !global.dry_run,
+            DumpCommand::Export { place, .. } => place.store.is_none(),
+        }
+    }
+
+    /// Everything that needs no cluster.
     pub(super) fn run(&self, global: &Global) -> Result<ExitCode, Failure> {
         match self {
             DumpCommand::Analyze { file, choices } => {
@@ -180,17 +191,31 @@ impl DumpCommand {
                 Ok(ExitCode::AsExpected)
             }
             DumpCommand::Import { file, place, choices } => {
+                let path = place.store.as_deref().expect("a cluster is imported into elsewhere");
                 let (plan, options) = planned(file, choices)?;
-                let store = open(&place.store)?;
+                let store = open(path)?;
                 at_once(write(file, &plan, &options, &mut Embedded(&store), global))
             }
             DumpCommand::Export { place, .. } => {
-                if !place.store.is_dir() {
-                    return Err(Failure::nothing("NoStore", format!("{}: there is no store", place.store.display())));
+                let path = place.store.as_deref().expect("a cluster is exported from elsewhere");
+                if !path.is_dir() {
+                    return Err(Failure::nothing("NoStore", format!("{}: there is no store", path.display())));
                 }
-                let store = open(&place.store)?;
+                let store = open(path)?;
                 at_once(self.write_out(&mut Embedded(&store), global))
             }
+        }
+    }
+
+    /// What goes into, or comes out of, a running cluster.
+    pub(super) async fn ask(&self, session: &mut Session, global: &Global) -> Result<ExitCode, Failure> {
+        let mut cluster = session.import_target()?;
+        match self {
+            DumpCommand::Import { file, choices, .. } => {
+                let (plan, options) = planned(file, choices)?;
+                write(file, &plan, &options, &mut cluster, global).await
+            }
+            _ => self.write_out(&mut cluster, global).await,
         }
     }
 

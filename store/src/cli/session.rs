@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::cli::exit::Failure;
 use crate::cli::settings::Settings;
 use crate::coordinator::inspection::Inspection;
+use crate::dump::target::cluster::Cluster;
 use crate::env::real::{MonotonicClock, OsDice};
 use crate::env::{Disk, Env, File, Nanos, NoProbe, Peer, millis};
 use crate::id::NodeId;
@@ -19,6 +20,9 @@ use crate::wire::{Command, CommandId, Message, NodeQuestion, NodeReply, Reply, d
 
 /// A question that was not answered is asked again this often.
 const REPEAT: Nanos = millis(300);
+
+/// An import ends with an error after so long without any success.
+const IMPORT_PATIENCE: Nanos = millis(60_000);
 
 /// A client's end of the network, after it has met the cluster.
 pub struct Session {
@@ -96,6 +100,16 @@ impl Session {
 
     pub fn now(&self) -> Nanos {
         self.env.clock.now()
+    }
+
+    /// The cluster as the target of an import. Use it and the session by turns: both read what arrives.
+    pub fn import_target(&self) -> Result<Cluster, Failure> {
+        let nodes: Vec<NodeId> = self.net.book().nodes.keys().copied().collect();
+        if nodes.is_empty() {
+            return Err(Failure::nothing("Unreachable", "nobody has named a node yet; is the cluster being created?"));
+        }
+        let timing = Timing { resend: millis(200), give_up: millis(self.settings.request_timeout_ms) };
+        Ok(Cluster::new(self.env.clone(), nodes, timing, IMPORT_PATIENCE))
     }
 
     /// A client of the documents. Use it and the session by turns: both read what arrives.
