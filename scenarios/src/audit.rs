@@ -112,7 +112,7 @@ impl Audit {
             if let Op::Write { key, version, .. } = op {
                 let doc = self.0.auditor.intern(key.id());
                 self.0.auditor.missed(dropped.at, dropped.to, shard.0, doc, pair(version), &text);
-                self.write_down(dropped.at, || vec![ledger::missed(node, shard, &key, version, text)]);
+                self.write_down(dropped.at, || vec![ledger::missed(node, shard, &key, version, text.clone())]);
                 books.missed.insert((node, key), (version, dropped.at));
             }
         }
@@ -598,15 +598,6 @@ impl Probe for Audit {
             self.0.bursts.hear(at, &stage);
             world.signal(&stage, &text);
         }
-    }
-}
-
-fn in_words(purpose: Purpose) -> &'static str {
-    match purpose {
-        Purpose::Copy => "a page",
-        Purpose::Delta => "the delta pass",
-        Purpose::AntiEntropy => "anti-entropy",
-        Purpose::Readmission => "readmission",
     }
 }
 

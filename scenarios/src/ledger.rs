@@ -146,9 +146,12 @@ pub fn entries(event: &Event) -> Vec<Entry> {
             Entry::Reconciled { shard: shard.0, by: by(*purpose).to_owned(), shipped: *shipped }
         }
         // Nothing is held otherwise because of these.
-        Event::Members { .. } | Event::Refused { .. } | Event::Contradicted { .. } | Event::Warned { .. } => {
-            return Vec::new();
-        }
+        Event::TurnedAway { .. }
+        | Event::Rotted { .. }
+        | Event::Members { .. }
+        | Event::Refused { .. }
+        | Event::Contradicted { .. }
+        | Event::Warned { .. } => return Vec::new(),
     };
     vec![one]
 }

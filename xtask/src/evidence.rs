@@ -143,13 +143,12 @@ fn text(folder: &Path, name: &str) -> Result<String, Failure> {
 }
 
 fn lines<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<Vec<T>, Failure> {
-    let parsed = text(folder, name)?
-        .lines()
-        .zip(1..)
+    let text = text(folder, name)?;
+    let numbered = text.lines().zip(1..);
+    numbered
         .map(|(line, number)| {
             serde_json::from_str(line)
                 .map_err(|error| Failure::refused(format!("{}, line {number}: {error}", folder.join(name).display())))
         })
-        .collect();
-    parsed
+        .collect()
 }

@@ -29,9 +29,9 @@ fn reason(text: &str) -> String {
 
 /// The configuration of the window's shard before it opened, and the one whose commit opened it, if one did.
 fn commits<'a>(window: &Window, books: &'a Books) -> (Option<&'a ShardConfig>, Option<&'a ShardConfig>) {
-    let of_shard = books.config_log.iter().filter(|(_, config)| config.shard.0 == window.shard);
+    let mut of_shard = books.config_log.iter().filter(|(_, config)| config.shard.0 == window.shard);
     let before = of_shard.clone().take_while(|(at, _)| *at < window.opened_at).last().map(|(_, config)| config);
-    let opening = of_shard.filter(|(at, _)| *at == window.opened_at).last().map(|(_, config)| config);
+    let opening = of_shard.rfind(|(at, _)| *at == window.opened_at).map(|(_, config)| config);
     if window.opened_by.starts_with("configuration committed") { (before, opening) } else { (opening.or(before), None) }
 }
 

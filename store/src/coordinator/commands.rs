@@ -28,6 +28,11 @@ impl Decided {
         Decided { reply: Reply::Done, guards: Vec::new(), puts: Vec::new(), warning: None }
     }
 
+    /// Nothing is done, for this reason.
+    fn refused(reply: Reply) -> Decided {
+        Decided { reply, ..Decided::done() }
+    }
+
     fn put(record: Record) -> Decided {
         Decided { puts: vec![record], ..Decided::done() }
     }
@@ -37,9 +42,8 @@ impl Decided {
     }
 }
 
-fn refuse(code: &str, text: impl Into<String>) -> Decided {
-    let reply = Reply::Refused { code: code.to_owned(), text: text.into() };
-    Decided { reply, ..Decided::done() }
+fn refuse(code: &str, text: impl Into<String>) -> Reply {
+    Reply::Refused { code: code.to_owned(), text: text.into() }
 }
 
 impl Coordinator {
@@ -50,7 +54,7 @@ impl Coordinator {
         }
         if self.cluster.is_none() {
             let text = "the cluster has not been created yet; ask again when its nodes are up";
-            return Ok(refuse("NotReady", text).reply);
+            return Ok(refuse("NotReady", text));
         }
         // What changes no record is answered anew each time, and so is what is only being tried.
         match command {
@@ -65,7 +69,7 @@ impl Coordinator {
             Recall::Answered(reply) => return Ok(reply.clone()),
             Recall::Late => {
                 let text = "this command came after a later one of the same operator, and was not carried out";
-                return Ok(refuse("Late", text).reply);
+                return Ok(refuse("Late", text));
             }
             Recall::New => {}
         }
@@ -79,7 +83,7 @@ impl Coordinator {
     }
 
     fn decide(&self, command: Command) -> Decided {
-        match command {
+        let decided = match command {
             Command::Plan { id, shard, target, cutover } => self.plan(id, shard, target, cutover),
             Command::Start { id } => self.start(id),
             Command::Pause { id } => self.set_paused(id, true),
@@ -92,14 +96,15 @@ impl Coordinator {
             Command::SetAntiEntropy { enabled } => self.set_anti_entropy(enabled),
             Command::GiveUp { shard, copies } => self.give_up(shard, &copies),
             Command::Status | Command::Inspect | Command::CompareNow => unreachable!("answered without a decision"),
-        }
+        };
+        decided.unwrap_or_else(Decided::refused)
     }
 
     fn record(&self) -> &ClusterRecord {
         &self.cluster.as_ref().expect("commands are decided in a cluster").value
     }
 
-    fn migration(&self, id: MigrationId) -> Result<&MigrationRecord, Decided> {
+    fn migration(&self, id: MigrationId) -> Result<&MigrationRecord, Reply> {
         let known = self.migrations.get(&id).map(|record| &record.value);
         known.ok_or_else(|| refuse("NoSuchMigration", format!("there is no migration {id}; plan it first")))
     }
@@ -124,16 +129,14 @@ impl Coordinator {
         }
     }
 
-    fn plan(&self, id: MigrationId, shard: ShardId, target: Vec<NodeId>, cutover: Cutover) -> Decided {
+    fn plan(&self, id: MigrationId, shard: ShardId, target: Vec<NodeId>, cutover: Cutover) -> Result<Decided, Reply> {
         if let Some(known) = self.migrations.get(&id).map(|known| &known.value) {
             let same = known.shard == shard && known.target == target && known.cutover == cutover;
             let text = format!("migration {id} exists and is another one; choose another id");
-            return if same { Decided::done() } else { refuse("Exists", text) };
+            return if same { Ok(Decided::done()) } else { Err(refuse("Exists", text)) };
         }
-        match self.planned(id, shard, target, cutover) {
-            Ok(record) => Decided::put(Record::Migration(record)).guarded(vec![RecordKey::Cluster]),
-            Err(refused) => refused,
-        }
+        let record = self.planned(id, shard, target, cutover)?;
+        Ok(Decided::put(Record::Migration(record)).guarded(vec![RecordKey::Cluster]))
     }
 
     /// The record of a new migration, if it may be planned.
@@ -143,7 +146,7 @@ impl Coordinator {
         shard: ShardId,
         target: Vec<NodeId>,
         cutover: Cutover,
-    ) -> Result<MigrationRecord, Decided> {
+    ) -> Result<MigrationRecord, Reply> {
         self.check_target(shard, &target)?;
         if self.judge(cutover) == Verdict::Refused {
             return Err(refuse(UNSAFE_CUTOVER, UNSAFE_CUTOVER_TEXT));
@@ -162,20 +165,18 @@ impl Coordinator {
     }
 
     /// The way back of a migration that has activated: an ordinary migration in the other direction.
-    fn reverse(&self, id: MigrationId, new: MigrationId) -> Decided {
-        match self.migration(id) {
-            Ok(record) => self.plan(new, record.shard, record.from.clone(), record.cutover),
-            Err(refused) => refused,
-        }
+    fn reverse(&self, id: MigrationId, new: MigrationId) -> Result<Decided, Reply> {
+        let record = self.migration(id)?;
+        self.plan(new, record.shard, record.from.clone(), record.cutover)
     }
 
     /// Plans a migration for each shard that rendezvous hashing over `nodes` places elsewhere: all in one commit, or
     /// none. Asked again with the same first id, it answers what it planned then.
-    fn rebalance(&self, first: MigrationId, nodes: &[NodeId], cutover: Cutover) -> Decided {
+    fn rebalance(&self, first: MigrationId, nodes: &[NodeId], cutover: Cutover) -> Result<Decided, Reply> {
         let replication = self.record().replication as usize;
         if nodes.len() < replication {
             let text = format!("{} nodes cannot hold {replication} copies of a shard", nodes.len());
-            return refuse("BadTarget", text);
+            return Err(refuse("BadTarget", text));
         }
         let mut moves = Vec::new();
         for (shard, config) in &self.configs {
@@ -192,42 +193,41 @@ impl Coordinator {
                 known.is_some_and(|it| it.shard == *shard && it.target == *target && it.cutover == cutover)
             };
             if moves.iter().all(is_planned) {
-                return Decided { reply: Reply::Planned { ids }, ..Decided::done() };
+                return Ok(Decided { reply: Reply::Planned { ids }, ..Decided::done() });
             }
-            return refuse("Exists", format!("migration {id} exists and is another one; choose another first id"));
+            return Err(refuse("Exists", format!("migration {id} exists and is another one; choose another first id")));
         }
         let planned = moves.into_iter().map(|(id, shard, target)| self.planned(id, shard, target, cutover));
-        match planned.collect::<Result<Vec<MigrationRecord>, Decided>>() {
-            Ok(records) => Decided {
-                reply: Reply::Planned { ids },
-                // Decided from where every shard is, and from who is in the cluster.
-                guards: self.shards().into_iter().chain([RecordKey::Cluster]).collect(),
-                puts: records.into_iter().map(Record::Migration).collect(),
-                warning: None,
-            },
-            Err(refused) => refused,
-        }
+        let records = planned.collect::<Result<Vec<MigrationRecord>, Reply>>()?;
+        Ok(Decided {
+            reply: Reply::Planned { ids },
+            // Decided from where every shard is, and from who is in the cluster.
+            guards: self.shards().into_iter().chain([RecordKey::Cluster]).collect(),
+            puts: records.into_iter().map(Record::Migration).collect(),
+            warning: None,
+        })
     }
 
-    fn add_node(&self, node: NodeId, address: String) -> Decided {
+    fn add_node(&self, node: NodeId, address: String) -> Result<Decided, Reply> {
         if self.record().nodes.get(&node) == Some(&address) {
-            return Decided::done();
+            return Ok(Decided::done());
         }
         let mut cluster = self.record().clone();
         cluster.nodes.insert(node, address);
-        Decided::put(Record::Cluster(cluster))
+        Ok(Decided::put(Record::Cluster(cluster)))
     }
 
     /// Only a node that holds nothing, and that nothing is planned for, may go: decided from every shard's record, and from
     /// every migration that would bring something there.
-    fn remove_node(&self, node: NodeId) -> Decided {
+    fn remove_node(&self, node: NodeId) -> Result<Decided, Reply> {
         if !self.record().nodes.contains_key(&node) {
-            return Decided::done();
+            return Ok(Decided::done());
         }
-        let named = self.configs.values().map(|config| &config.value).find(|config| config.named().any(|it| it == node));
+        let named =
+            self.configs.values().map(|config| &config.value).find(|config| config.named().any(|it| it == node));
         if let Some(config) = named {
             let text = format!("{node} holds {} ({config}); move its shards to other nodes first", config.shard);
-            return refuse("HoldsShards", text);
+            return Err(refuse("HoldsShards", text));
         }
         let max = self.options.migration.max_attempts;
         let wanted = self.migrations.values().map(|record| &record.value).find(|record| {
@@ -237,24 +237,24 @@ impl Coordinator {
         if let Some(record) = wanted {
             let text =
                 format!("migration {} of {} is to bring a copy to {node}; abort it first", record.id, record.shard);
-            return refuse("Busy", text);
+            return Err(refuse("Busy", text));
         }
         let mut cluster = self.record().clone();
         cluster.nodes.remove(&node);
-        Decided::put(Record::Cluster(cluster)).guarded(self.shards())
+        Ok(Decided::put(Record::Cluster(cluster)).guarded(self.shards()))
     }
 
     fn compare(&mut self, now: Nanos) -> Reply {
         let settings = &self.record().anti_entropy;
         if !settings.enabled || !settings.repair {
             let text = "anti-entropy is off; switch it on to have replicas compared and repaired";
-            return refuse("AntiEntropyOff", text).reply;
+            return refuse("AntiEntropyOff", text);
         }
         Reply::Comparing { shards: self.compare_now(now) }
     }
 
     /// Whether a shard may be planned to move to these nodes.
-    fn check_target(&self, shard: ShardId, target: &[NodeId]) -> Result<(), Decided> {
+    fn check_target(&self, shard: ShardId, target: &[NodeId]) -> Result<(), Reply> {
         let cluster = self.record();
         let Some(config) = self.configs.get(&shard) else {
             let text = format!("there is no shard {shard}; this cluster has {}", cluster.shard_count);
@@ -294,44 +294,38 @@ impl Coordinator {
         Ok(())
     }
 
-    fn start(&self, id: MigrationId) -> Decided {
-        let record = match self.migration(id) {
-            Ok(record) => record.clone(),
-            Err(refused) => return refused,
-        };
+    fn start(&self, id: MigrationId) -> Result<Decided, Reply> {
+        let record = self.migration(id)?.clone();
         if record.stage == Stage::Aborted && record.attempt == 0 {
-            return refuse("Aborted", format!("migration {id} was aborted before it began; plan another"));
+            return Err(refuse("Aborted", format!("migration {id} was aborted before it began; plan another")));
         }
         if record.attempt > 0 {
-            return Decided::done();
+            return Ok(Decided::done());
         }
         let warning = match self.judge(record.cutover) {
-            Verdict::Refused => return refuse(UNSAFE_CUTOVER, UNSAFE_CUTOVER_TEXT),
+            Verdict::Refused => return Err(refuse(UNSAFE_CUTOVER, UNSAFE_CUTOVER_TEXT)),
             Verdict::Warned(text) => Some(format!("migration {id} of {}: {text}", record.shard)),
             Verdict::Allowed => None,
         };
         let started = Decided::put(Record::Migration(MigrationRecord { attempt: 1, ..record }));
-        Decided { warning, ..started.guarded(vec![RecordKey::Cluster]) }
+        Ok(Decided { warning, ..started.guarded(vec![RecordKey::Cluster]) })
     }
 
-    fn set_paused(&self, id: MigrationId, paused: bool) -> Decided {
-        match self.migration(id) {
-            Ok(record) if record.paused == paused => Decided::done(),
-            Ok(record) => Decided::put(Record::Migration(MigrationRecord { paused, ..record.clone() })),
-            Err(refused) => refused,
+    fn set_paused(&self, id: MigrationId, paused: bool) -> Result<Decided, Reply> {
+        let record = self.migration(id)?;
+        if record.paused == paused {
+            return Ok(Decided::done());
         }
+        Ok(Decided::put(Record::Migration(MigrationRecord { paused, ..record.clone() })))
     }
 
-    fn abort(&self, id: MigrationId) -> Decided {
-        let record = match self.migration(id) {
-            Ok(record) => record,
-            Err(refused) => return refused,
-        };
+    fn abort(&self, id: MigrationId) -> Result<Decided, Reply> {
+        let record = self.migration(id)?;
         match aborted_from(record) {
-            Abortable::Already => Decided::done(),
+            Abortable::Already => Ok(Decided::done()),
             Abortable::TooLate => {
                 let text = format!("migration {id} has activated; a migration in the other direction takes it back");
-                refuse("TooLate", text)
+                Err(refuse("TooLate", text))
             }
             Abortable::Yes => {
                 let aborted =
@@ -340,48 +334,48 @@ impl Coordinator {
                 if record.is_open() {
                     decided.puts.push(Record::Shard(migration::abort(&self.configs[&record.shard].value)));
                 }
-                decided
+                Ok(decided)
             }
         }
     }
 
     /// Off is refused while a skipped delta pass depends on it; decided from every shard's record.
-    fn set_anti_entropy(&self, enabled: bool) -> Decided {
+    fn set_anti_entropy(&self, enabled: bool) -> Result<Decided, Reply> {
         let cluster = self.record().clone();
         if cluster.anti_entropy.enabled == enabled {
-            return Decided::done();
+            return Ok(Decided::done());
         }
         if !enabled && let Some(config) = self.configs.values().find(|config| config.value.gate_unmet()) {
             let text = format!(
                 "{} was cut over without a delta pass and waits for anti-entropy; switch it off after its cleanup",
                 config.value.shard
             );
-            return refuse("CleanupGate", text);
+            return Err(refuse("CleanupGate", text));
         }
         let anti_entropy = gate::AntiEntropy { enabled, ..cluster.anti_entropy.clone() };
-        Decided::put(Record::Cluster(ClusterRecord { anti_entropy, ..cluster })).guarded(self.shards())
+        Ok(Decided::put(Record::Cluster(ClusterRecord { anti_entropy, ..cluster })).guarded(self.shards()))
     }
 
     /// Readmits lost copies of which too many are gone for the ordinary way.
-    fn give_up(&self, shard: ShardId, copies: &[NodeId]) -> Decided {
+    fn give_up(&self, shard: ShardId, copies: &[NodeId]) -> Result<Decided, Reply> {
         let Some(config) = self.configs.get(&shard).map(|config| &config.value) else {
-            return refuse("NoSuchShard", format!("there is no shard {shard}"));
+            return Err(refuse("NoSuchShard", format!("there is no shard {shard}")));
         };
         let Some(lost) = self.beyond_readmission(config).filter(|_| config.form == Form::Stable) else {
             let text = format!("{shard} is being moved, or lost no more copies than are readmitted from the others");
-            return refuse("NotLost", text);
+            return Err(refuse("NotLost", text));
         };
         let nodes: Vec<String> = lost.nodes().iter().map(ToString::to_string).collect();
         let nodes = nodes.join(" ");
         let mut named = copies.to_vec();
         named.sort();
         if named != lost.nodes() {
-            return refuse("NotLost", format!("{shard} has lost its copies on {nodes}; name exactly these"));
+            return Err(refuse("NotLost", format!("{shard} has lost its copies on {nodes}; name exactly these")));
         }
         let text = "held was given up by an operator; acknowledged writes may be gone";
         let warning = Some(format!("{shard}: what only the lost copies on {nodes} {text}"));
         let given_up = migration::give_up(config, &lost.new, !lost.old.is_empty());
-        Decided { warning, ..Decided::put(Record::Shard(given_up)) }
+        Ok(Decided { warning, ..Decided::put(Record::Shard(given_up)) })
     }
 }
 
