@@ -27,6 +27,10 @@ pub async fn work(world: World, env: Env, nodes: u32, plan: ImportPlan, load: Lo
     while !load.has_begun() {
         world.sleep(MILLIS).await;
     }
+    if load.imports() > 0 {
+        // It died after its work was done: nobody runs it again.
+        return std::future::pending().await;
+    }
     load.import_begun();
     let dump = made::dump(&plan);
     let options = Options {
