@@ -254,9 +254,13 @@ impl Audit {
         self.books().config_log.iter().filter(|(_, config)| config.form != Form::Stable).count()
     }
 
-    /// Whether an attempt of this migration was aborted for a reason that names `code`.
-    pub fn was_aborted_for(&self, id: MigrationId, code: &str) -> bool {
-        self.books().journeys.get(&id).is_some_and(|journey| journey.reasons.iter().any(|r| r.contains(code)))
+    /// Whether this migration went back from Activate, and an attempt was aborted for a reason that names `code`.
+    pub fn was_aborted_at_activate(&self, id: MigrationId, code: &str) -> bool {
+        self.books().journeys.get(&id).is_some_and(|journey| {
+            let mut steps = journey.stages.windows(2).map(|pair| (pair[0].1, pair[1].1));
+            let went_back = steps.any(|step| step == (Stage::Activate, Stage::Aborted));
+            went_back && journey.reasons.iter().any(|reason| reason.contains(code))
+        })
     }
 
     /// Whether some node has found rot in a copy.
@@ -350,10 +354,10 @@ impl Audit {
         let books = self.books();
         match event {
             Event::Committed { config } => books.configs.get(&config.shard) == Some(config),
-            Event::Staged { migration, stage, .. } => {
-                let journey = books.journeys.get(migration);
-                journey.and_then(|journey| journey.stages.last()).is_some_and(|(_, last)| last == stage)
-            }
+            Event::Staged { migration, stage, reason, .. } => books.journeys.get(migration).is_some_and(|journey| {
+                let same_stage = journey.stages.last().is_some_and(|(_, last)| last == stage);
+                same_stage && (reason.is_none() || journey.reasons.last() == reason.as_ref())
+            }),
             _ => false,
         }
     }

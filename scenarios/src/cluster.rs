@@ -140,6 +140,11 @@ impl Cluster {
         });
     }
 
+    /// How often the coordinator has started.
+    pub fn coordinator_lives(&self) -> usize {
+        self.world.life(self.directory.coordinator()).number as usize
+    }
+
     fn coordinator_options(&self) -> coordinator::Options {
         let (cluster, timing) = (&self.plan.cluster, &self.plan.timing);
         let mut options = coordinator::Options {

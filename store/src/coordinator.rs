@@ -442,6 +442,12 @@ impl Coordinator {
                 }
                 Ok(false)
             }
+            Decision::GiveUp { reason } => {
+                self.warn(format!("migration {id} of {shard} was not opened: {reason}"));
+                let record = MigrationRecord { stage: Stage::Aborted, reason: Some(reason), ..record };
+                self.commit(now, &[RecordKey::Cluster], vec![Record::Migration(record)])?;
+                Ok(true)
+            }
             Decision::Abort { config, reason } => {
                 let record = MigrationRecord { stage: Stage::Aborted, reason: Some(reason), ..record };
                 if reason == Reason::UnsafeCutover {

@@ -204,6 +204,8 @@ pub enum Decision {
     Commit { config: ShardConfig, stage: Stage },
     /// Only the migration's own record changes.
     Enter(Stage),
+    /// It was not open, and will not be: only its record changes.
+    GiveUp { reason: Reason },
     /// Back to the old replicas.
     Abort { config: ShardConfig, reason: Reason },
     /// Start (or keep running) the delta pass.
@@ -273,7 +275,7 @@ pub fn decide(view: &View<'_>) -> Decision {
 
 fn try_open(view: &View<'_>) -> Decision {
     if !view.is_safe {
-        return Decision::Wait;
+        return Decision::GiveUp { reason: Reason::UnsafeCutover };
     }
     match open(view.config, &view.record.target, view.record.cutover, view.disks) {
         Some(config) => Decision::Commit { config, stage: Stage::DualWrite },

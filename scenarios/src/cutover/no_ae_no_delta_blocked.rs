@@ -56,7 +56,7 @@ fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
             accept(it.set_anti_entropy(false).await, "switching anti-entropy off under way", &mut wrong);
             let is_open = it.stage(0) < Some(Stage::Cleanup);
             it.until(4_000 * MILLIS, |it| it.stage(0) >= Some(Stage::Cleanup)).await;
-            let aborted = it.audit.was_aborted_for(it.id(0), UNSAFE_CUTOVER);
+            let aborted = it.audit.was_aborted_at_activate(it.id(0), UNSAFE_CUTOVER);
             if is_open && matches!(it.stage(0), Some(Stage::Cleanup | Stage::Done)) {
                 wrong.push("activated without a delta pass while anti-entropy was off".to_owned());
             }

@@ -5,7 +5,7 @@
 use crate::config::{Cutover, Form};
 use crate::coordinator::Coordinator;
 use crate::coordinator::gate::{self, UNSAFE_CUTOVER, UNSAFE_CUTOVER_TEXT, Verdict};
-use crate::coordinator::records::{ClusterRecord, Recall, Record, RecordKey, RecordsError};
+use crate::coordinator::records::{Answer, ClusterRecord, Recall, Record, RecordKey, RecordsError};
 use crate::env::Nanos;
 use crate::id::{MigrationId, NodeId, ShardId};
 use crate::migration::{self, MigrationRecord, Reason, Stage};
@@ -66,7 +66,11 @@ impl Coordinator {
             return Ok(self.decide(command).reply);
         }
         match self.commands.value.recall(id) {
-            Recall::Answered(reply) => return Ok(reply.clone()),
+            Recall::Answered(answer) => {
+                let Answer { reply, warning } = answer.clone();
+                self.warn_of(id, warning);
+                return Ok(reply);
+            }
             Recall::Late => {
                 let text = "this command came after a later one of the same operator, and was not carried out";
                 return Ok(refuse("Late", text));
@@ -74,12 +78,20 @@ impl Coordinator {
             Recall::New => {}
         }
         let Decided { reply, guards, mut puts, warning } = self.decide(command);
-        puts.push(Record::Commands(self.commands.value.with(id, reply.clone())));
+        let answer = Answer { reply: reply.clone(), warning: warning.clone() };
+        puts.push(Record::Commands(self.commands.value.with(id, answer)));
         self.commit(now, &guards, puts)?;
-        if let Some(warning) = warning {
-            self.warn(warning);
-        }
+        self.warn_of(id, warning);
         Ok(reply)
+    }
+
+    /// Issues a command's warning, once per start of the coordinator: one that died after its commit may not have.
+    fn warn_of(&mut self, id: CommandId, warning: Option<String>) {
+        if let Some(text) = warning
+            && self.warned.insert(format!("{id:?}"))
+        {
+            self.warn(text);
+        }
     }
 
     fn decide(&self, command: Command) -> Decided {

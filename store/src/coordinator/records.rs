@@ -56,7 +56,15 @@ impl fmt::Display for RecordKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandLog {
     /// The newest last.
-    last: Vec<(CommandId, Reply)>,
+    last: Vec<(CommandId, Answer)>,
+}
+
+/// What a command came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub reply: Reply,
+    /// For the operator: told again to one who asks again after a crash.
+    pub warning: Option<String>,
 }
 
 /// Operators that are remembered.
@@ -66,7 +74,7 @@ const OPERATORS: usize = 256;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Recall<'a> {
     New,
-    Answered(&'a Reply),
+    Answered(&'a Answer),
     /// Its operator has asked for something else since.
     Late,
 }
@@ -74,7 +82,7 @@ pub enum Recall<'a> {
 impl CommandLog {
     pub fn recall(&self, id: CommandId) -> Recall<'_> {
         match self.last.iter().find(|(last, _)| last.operator == id.operator) {
-            Some((last, reply)) if last.n == id.n => Recall::Answered(reply),
+            Some((last, answer)) if last.n == id.n => Recall::Answered(answer),
             Some((last, _)) if last.n > id.n => Recall::Late,
             _ => Recall::New,
         }
@@ -82,10 +90,10 @@ impl CommandLog {
 
     /// The log after this command.
     #[must_use]
-    pub fn with(&self, id: CommandId, reply: Reply) -> CommandLog {
+    pub fn with(&self, id: CommandId, answer: Answer) -> CommandLog {
         let others = self.last.iter().filter(|(last, _)| last.operator != id.operator);
-        let mut last: Vec<(CommandId, Reply)> = others.cloned().collect();
-        last.push((id, reply));
+        let mut last: Vec<(CommandId, Answer)> = others.cloned().collect();
+        last.push((id, answer));
         let forgotten = last.len().saturating_sub(OPERATORS);
         last.drain(..forgotten);
         CommandLog { last }
@@ -202,12 +210,13 @@ mod tests {
     #[test]
     fn a_command_is_recalled_and_an_earlier_one_is_late() {
         let id = |operator, n| CommandId { operator, n };
-        let log = CommandLog::default().with(id(7, 3), Reply::Done);
-        assert_eq!(log.recall(id(7, 3)), Recall::Answered(&Reply::Done));
+        let done = || Answer { reply: Reply::Done, warning: None };
+        let log = CommandLog::default().with(id(7, 3), done());
+        assert_eq!(log.recall(id(7, 3)), Recall::Answered(&done()));
         assert_eq!(log.recall(id(7, 2)), Recall::Late);
         assert_eq!(log.recall(id(7, 4)), Recall::New);
         assert_eq!(log.recall(id(8, 1)), Recall::New);
-        let full = (100..100 + OPERATORS as u64).fold(log, |log, operator| log.with(id(operator, 1), Reply::Done));
+        let full = (100..100 + OPERATORS as u64).fold(log, |log, operator| log.with(id(operator, 1), done()));
         assert_eq!((full.last.len(), full.recall(id(7, 3))), (OPERATORS, Recall::New));
     }
 }
