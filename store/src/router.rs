@@ -6,7 +6,7 @@
 //!
 //! [`Router`] is a state machine: [`Router::start`], [`Router::receive`] and [`Router::tick`] change it,
 //! [`Router::drain_sends`] and [`Router::drain_done`] say what follows. [`Client`](client::Client) drives it. Requests
-//! of the same shard, epoch and instant travel in one batch per node.
+//! of the same shard, epoch and instant travel in one batch per node, or in several where they are large.
 //!
 //! An answer counts only for the attempt it was asked for and under the epoch the operation runs at. Learning of a
 //! newer configuration restarts the phase with an empty count.
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use crate::config::ShardConfig;
 use crate::env::{Nanos, Peer, millis};
 use crate::id::{Epoch, Key, NodeId, ShardId, Value, Version, WriterId};
-use crate::wire::{Answer, Message, Op, Token};
+use crate::wire::{Answer, Message, Op, Token, portions};
 
 use operation::{Operation, Phase};
 
@@ -182,7 +182,8 @@ impl Router {
         let mut sends: Vec<(NodeId, Message)> =
             self.questions.drain(..).map(|node| (node, Message::GetConfigs)).collect();
         for ((node, shard, epoch), ops) in std::mem::take(&mut self.outbox) {
-            sends.push((node, Message::Batch { shard, epoch, ops }));
+            let portions = portions(ops, |(_, op)| op.weight()).into_iter();
+            sends.extend(portions.map(|ops| (node, Message::Batch { shard, epoch, ops })));
         }
         sends.extend(self.scans.drain_sends());
         sends

@@ -16,6 +16,10 @@ use crate::migration::Stage;
 /// Longest frame, in bytes: the largest document and room for its envelope.
 pub const MAX_FRAME_BYTES: usize = 24 << 20;
 
+/// Operations and answers travel together up to so many bytes: one of the largest documents, and its envelope, fits into
+/// a frame by itself.
+pub const PORTION_BYTES: usize = 4 << 20;
+
 /// What this program speaks. A frame of another version is refused by name.
 pub const WIRE_VERSION: u8 = 2;
 
@@ -71,6 +75,54 @@ pub enum Answer {
     Written,
     /// The version was chosen below the shard's tombstone barrier; nothing was written.
     BelowBarrier,
+}
+
+impl Op {
+    /// About as many bytes as it takes in a frame.
+    pub fn weight(&self) -> usize {
+        match self {
+            Op::Counter => ENVELOPE_BYTES,
+            Op::Read { key } => ENVELOPE_BYTES + key.encoded().len(),
+            Op::Write { key, value, .. } => ENVELOPE_BYTES + key.encoded().len() + bytes_of(value.as_ref()),
+        }
+    }
+}
+
+impl Answer {
+    /// About as many bytes as it takes in a frame.
+    pub fn weight(&self) -> usize {
+        match self {
+            Answer::Read { value, .. } => ENVELOPE_BYTES + bytes_of(value.as_ref()),
+            Answer::Counter(_) | Answer::Written | Answer::BelowBarrier => ENVELOPE_BYTES,
+        }
+    }
+}
+
+/// More than an operation or an answer takes besides its key and its value.
+const ENVELOPE_BYTES: usize = 96;
+
+fn bytes_of(value: Option<&Value>) -> usize {
+    value.map_or(0, |value| value.len())
+}
+
+/// Cuts what would travel together into portions that fit into a frame each, in their order.
+pub fn portions<T>(items: Vec<T>, weight: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    if items.iter().map(&weight).sum::<usize>() <= PORTION_BYTES {
+        return vec![items];
+    }
+    let mut portions = Vec::new();
+    let (mut portion, mut bytes) = (Vec::new(), 0);
+    for item in items {
+        let more = weight(&item);
+        if bytes + more > PORTION_BYTES && !portion.is_empty() {
+            portions.push(std::mem::take(&mut portion));
+            bytes = 0;
+        }
+        bytes += more;
+        portion.push(item);
+    }
+    portions.push(portion);
+    portions
 }
 
 /// What a node has installed of a shard.

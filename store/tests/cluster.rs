@@ -11,10 +11,10 @@ use lab::{COUNTER, Lab, key};
 use miroir_store::config::{Cutover, Form};
 use miroir_store::coordinator::gate::UNSAFE_CUTOVER;
 use miroir_store::env::Peer;
-use miroir_store::id::{MigrationId, NodeId, ShardId};
+use miroir_store::id::{MAX_VALUE_BYTES, MigrationId, NodeId, ShardId};
 use miroir_store::migration::Stage;
 use miroir_store::router::{Outcome, Request};
-use miroir_store::wire::{Command, CommandId, Message, Op, Reply};
+use miroir_store::wire::{Command, CommandId, MAX_FRAME_BYTES, Message, Op, Reply, encode};
 
 const M1: MigrationId = MigrationId(1);
 
@@ -38,6 +38,28 @@ fn what_was_put_is_read_and_what_was_deleted_is_gone() {
     assert!(matches!(lab.call(Request::Delete { key: key("a") }), Outcome::Ok { value: None, .. }));
     assert_eq!(lab.get("a"), None);
     assert_eq!(lab.get("never written"), None);
+}
+
+/// They once travelled in one frame, which nobody would send, again and again until they were given up.
+#[test]
+fn large_documents_that_are_written_and_read_at_once_fit_into_frames() {
+    let mut lab = Lab::new(3, 3, false);
+    lab.put("small", "one");
+    let value = |n: u8| vec![n; MAX_VALUE_BYTES - usize::from(n)].into();
+    for n in 0..3 {
+        lab.submit(Request::Put { key: key(&n.to_string()), value: value(n) });
+    }
+    assert!(lab.finish_all().iter().all(|outcome| matches!(outcome, Outcome::Ok { .. })));
+    for n in 0..3 {
+        lab.submit(Request::Get { key: key(&n.to_string()) });
+    }
+    for (n, outcome) in (0..).zip(lab.finish_all()) {
+        assert!(matches!(outcome, Outcome::Ok { value: Some(read), .. } if read == value(n)), "document {n}");
+    }
+    let longest = lab.sent.iter().map(|(_, _, message)| encode(message).len()).max();
+    assert!(longest <= Some(MAX_FRAME_BYTES), "{longest:?}");
+    let together = |ops: &[_]| ops.len() == 3;
+    assert!(lab.sent.iter().any(|(_, _, sent)| matches!(sent, Message::Batch { ops, .. } if together(ops))));
 }
 
 #[test]

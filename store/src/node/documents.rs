@@ -5,7 +5,7 @@ use crate::env::{Event, Nanos, Peer};
 use crate::error::EngineError;
 use crate::id::{Epoch, Key, ShardId, Version};
 use crate::node::{Node, PAGE_BYTES};
-use crate::wire::{Answer, Message, NameRange, Op, Shipped, Token};
+use crate::wire::{Answer, Message, NameRange, Op, Shipped, Token, portions};
 
 impl Node {
     pub(super) fn batch(
@@ -35,7 +35,9 @@ impl Node {
                 answers.push((token, answer));
             }
         }
-        self.answer(from, Message::Answers { shard, epoch, answers });
+        for answers in portions(answers, |(_, answer)| answer.weight()) {
+            self.answer(from, Message::Answers { shard, epoch, answers });
+        }
         Ok(())
     }
 
