@@ -528,7 +528,7 @@ impl Audit {
                 books.forgotten_tombstones += 1;
                 books.forgotten.insert((shard, key));
             }
-            Event::Reconciled { shard, purpose, shipped } => {
+            Event::Reconciled { shard, purpose, shipped, .. } => {
                 let verified = books.verified.entry(shard).or_default();
                 verified.delta |= purpose == Purpose::Delta;
                 verified.anti_entropy |= purpose == Purpose::AntiEntropy;

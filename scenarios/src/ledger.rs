@@ -142,7 +142,7 @@ pub fn entries(event: &Event) -> Vec<Entry> {
             shard: shard.0,
             through: through.as_ref().map(|key| key.id().to_owned()),
         },
-        Event::Reconciled { shard, purpose, shipped } => {
+        Event::Reconciled { shard, purpose, shipped, .. } => {
             Entry::Reconciled { shard: shard.0, by: by(*purpose).to_owned(), shipped: *shipped }
         }
         // Nothing is held otherwise because of these.

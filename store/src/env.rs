@@ -137,8 +137,9 @@ pub enum Event {
     },
     /// A joining node holds everything its source had up to `through` (`None`: to the end) when that page was read.
     Copied { node: NodeId, shard: ShardId, through: Option<Key> },
-    /// A delta pass or an anti-entropy pass has finished and is verified; `shipped` documents were lacking somewhere.
-    Reconciled { shard: ShardId, purpose: Purpose, shipped: u64 },
+    /// A delta pass or an anti-entropy pass has finished and is verified; `shipped` documents were lacking somewhere, and
+    /// `reruns` verifications had found that something still was.
+    Reconciled { shard: ShardId, purpose: Purpose, shipped: u64, reruns: u32 },
     /// The coordinator committed who belongs to the cluster and where they are reached, or found it in its records.
     Members { revision: u64, nodes: BTreeMap<NodeId, String> },
     /// The coordinator refused an operator's command.

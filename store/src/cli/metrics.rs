@@ -18,13 +18,19 @@ use crate::net::tcp::{Book, Stats, TcpNet};
 use crate::wire::Purpose;
 
 /// Every metric but the network's: name, kind, meaning.
-const METRICS: [(&str, &str, &str); 13] = [
+const METRICS: [(&str, &str, &str); 15] = [
     ("miroir_writes_total", "counter", "Client writes made durable on this node."),
     ("miroir_longest_write_gap_seconds", "gauge", "Longest time between two client writes of one shard on this node."),
     ("miroir_stale_epoch_rejections_total", "counter", "Client writes turned away because of their epoch."),
     ("miroir_copied_documents_total", "counter", "Documents that pages brought to this node as it joined."),
     ("miroir_delta_documents_total", "counter", "Documents that delta passes found missing and shipped."),
     ("miroir_anti_entropy_repairs_total", "counter", "Documents that anti-entropy found missing and shipped."),
+    ("miroir_lag_documents", "gauge", "Documents that some replica lacked when a shard's replicas were compared last."),
+    (
+        "miroir_verify_differences_total",
+        "counter",
+        "Verifications that found replicas still different, so that a pass ran again.",
+    ),
     ("miroir_anti_entropy_passes_total", "counter", "Anti-entropy passes that ended verified."),
     ("miroir_migration_stage", "gauge", "1 for the stage that a migration is in."),
     ("miroir_migration_stage_age_seconds", "gauge", "Time since a migration that has not ended entered its stage."),
@@ -48,6 +54,7 @@ struct Counted {
     counters: BTreeMap<String, u64>,
     stages: BTreeMap<MigrationId, (ShardId, Stage, Nanos)>,
     written_at: BTreeMap<ShardId, Nanos>,
+    lag: BTreeMap<ShardId, u64>,
     longest_gap: Nanos,
 }
 
@@ -81,6 +88,8 @@ impl Meter {
         let labelled = counted.counters.iter().filter(|(name, _)| name.contains('{'));
         values.extend(labelled.map(|(name, value)| (name.clone(), *value as f64)));
         values.push(("miroir_longest_write_gap_seconds".to_owned(), counted.longest_gap as f64 / 1e9));
+        let lag = counted.lag.iter();
+        values.extend(lag.map(|(shard, it)| (format!("miroir_lag_documents{{shard=\"{shard}\"}}"), *it as f64)));
         for (id, (shard, stage, since)) in &counted.stages {
             let labels = format!("{{migration=\"{id}\",shard=\"{shard}\",stage=\"{stage}\"}}");
             values.push((format!("miroir_migration_stage{labels}"), 1.0));
@@ -132,7 +141,9 @@ impl Probe for Meter {
                 counted.add("miroir_stale_epoch_rejections_total", writes.len() as u64);
             }
             Event::Repaired { purpose: Purpose::Copy, .. } => counted.add("miroir_copied_documents_total", 1),
-            Event::Reconciled { shard, purpose, shipped } => {
+            Event::Reconciled { shard, purpose, shipped, reruns } => {
+                counted.lag.insert(shard, shipped);
+                counted.add("miroir_verify_differences_total", reruns.into());
                 let level_is_info = shipped > 0 || purpose != Purpose::AntiEntropy;
                 match level_is_info {
                     true => tracing::info!(%shard, ?purpose, shipped, "reconciled"),
@@ -246,13 +257,15 @@ mod tests {
         for stage in [Stage::DualWrite, Stage::Done] {
             meter.on(Event::Staged { migration, shard, stage, reason: None });
         }
-        meter.on(Event::Reconciled { shard, purpose: Purpose::Delta, shipped: 7 });
+        meter.on(Event::Reconciled { shard, purpose: Purpose::Delta, shipped: 7, reruns: 2 });
         meter.on(Event::Refused { code: "UnsafeCutover".to_owned() });
         let text = meter.text();
         for line in [
             "miroir_migration_stage{migration=\"m1\",shard=\"s2\",stage=\"Done\"} 1",
             "miroir_migrations_ended_total{how=\"done\"} 1",
             "miroir_delta_documents_total 7",
+            "miroir_lag_documents{shard=\"s2\"} 7",
+            "miroir_verify_differences_total 2",
             "miroir_refusals_total{reason=\"UnsafeCutover\"} 1",
             "miroir_writes_total 0",
             "miroir_net_refused_total{reason=\"key\"} 0",

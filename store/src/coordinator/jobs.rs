@@ -141,6 +141,7 @@ impl Coordinator {
                         shard: job.reconcile.spec().shard,
                         purpose: Purpose::Delta,
                         shipped: report.shipped,
+                        reruns: report.reruns,
                     });
                     self.progress.entry(id).or_default().delta = Some(report);
                     while self.advance(now, id)? {}
@@ -151,6 +152,7 @@ impl Coordinator {
                         shard,
                         purpose: Purpose::AntiEntropy,
                         shipped: report.shipped,
+                        reruns: report.reruns,
                     });
                     let config = self.configs[&shard].value.clone();
                     assert_eq!(config.epoch, job.reconcile.spec().epoch, "a commit voids the shard's jobs");
@@ -163,6 +165,7 @@ impl Coordinator {
                         shard,
                         purpose: Purpose::Readmission,
                         shipped: report.shipped,
+                        reruns: report.reruns,
                     });
                     let config = self.configs[&shard].value.clone();
                     assert_eq!(config.epoch, job.reconcile.spec().epoch, "a commit voids the shard's jobs");
