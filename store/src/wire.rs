@@ -5,6 +5,7 @@
 
 use bincode::config::{self, Configuration, Fixint, Limit, LittleEndian};
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{Cutover, Replica, ShardConfig};
 use crate::coordinator::inspection::Inspection;
@@ -20,8 +21,20 @@ pub const MAX_FRAME_BYTES: usize = 24 << 20;
 /// a frame by itself.
 pub const PORTION_BYTES: usize = 4 << 20;
 
-/// What this program speaks. A frame of another version is refused by name.
+/// The version of the frames in this file. A frame of another version is refused by name.
 pub const WIRE_VERSION: u8 = 2;
+
+/// What this program speaks with others, the oldest and the newest: two neighbours use the greatest that both know, so
+/// that processes can be replaced by newer ones one at a time.
+///
+/// Version 2 is the frames of this file as they are. In version 3 a sum stands behind each, so that what was damaged on
+/// its way is noticed.
+pub const WIRE_VERSIONS: (u8, u8) = (WIRE_VERSION, SUMMED_VERSION);
+
+const SUMMED_VERSION: u8 = 3;
+
+/// The most that a version adds to a frame.
+pub const SUM_BYTES: usize = 8;
 
 /// Names one attempt of one phase of one operation of a router; an answer to another attempt is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -610,6 +623,28 @@ pub fn decode(frame: &[u8]) -> Result<Message, WireError> {
     }
 }
 
+/// A frame as a neighbour reads it who speaks `version`.
+pub fn outward(mut frame: Vec<u8>, version: u8) -> Vec<u8> {
+    if version >= SUMMED_VERSION {
+        let sum = xxh3_64(&frame);
+        frame.extend_from_slice(&sum.to_le_bytes());
+    }
+    frame
+}
+
+/// The frame that a neighbour has sent in `version`.
+pub fn inward(mut bytes: Vec<u8>, version: u8) -> Result<Vec<u8>, WireError> {
+    if version >= SUMMED_VERSION {
+        let length = bytes.len().checked_sub(SUM_BYTES);
+        let length = length.ok_or_else(|| WireError::Decode("a frame without a sum".to_owned()))?;
+        if bytes[length..] != xxh3_64(&bytes[..length]).to_le_bytes() {
+            return Err(WireError::Decode("a frame was damaged on its way".to_owned()));
+        }
+        bytes.truncate(length);
+    }
+    Ok(bytes)
+}
+
 /// The encoding of durable records: the same rules as frames, without the version byte, which their file has.
 pub fn encode_record<T: Serialize>(record: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(128);
@@ -674,6 +709,21 @@ mod tests {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         assert_eq!(hex, "020300000003000000010000000700000000000000");
+    }
+
+    #[test]
+    fn a_newer_neighbour_notices_what_was_damaged() {
+        let frame = encode(&write(None));
+        assert_eq!(outward(frame.clone(), 2), frame, "an older one gets what it knows");
+        let sent = outward(frame.clone(), 3);
+        assert_eq!(sent.len(), frame.len() + SUM_BYTES);
+        assert_eq!(inward(sent.clone(), 3), Ok(frame.clone()));
+        for place in 0..sent.len() {
+            let mut damaged = sent.clone();
+            damaged[place] ^= 4;
+            assert!(inward(damaged, 3).is_err(), "byte {place}");
+        }
+        assert!(inward(sent[..SUM_BYTES - 1].to_vec(), 3).is_err());
     }
 
     #[test]

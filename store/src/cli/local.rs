@@ -22,10 +22,9 @@ use crate::cli::arguments::{ClusterCommand, Global};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::print::{self, note, out};
 use crate::cli::process::runtime;
-use crate::cli::session::Session;
+use crate::cli::session::is_ready;
 use crate::cli::settings::Settings;
 use crate::env::real::FileDisk;
-use crate::id::Epoch;
 use crate::net::key::SharedKey;
 
 /// The names of the processes that were started, and their numbers.
@@ -217,19 +216,6 @@ async fn until_ready(dir: &Path, nodes: u32, children: &mut BTreeMap<String, Chi
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-async fn is_ready(settings: &Settings, nodes: u32) -> bool {
-    let Ok(mut session) = Session::open(settings.clone()).await else { return false };
-    let ready = match session.inspect().await {
-        Ok(inspection) => {
-            let known = inspection.nodes.iter().filter(|node| node.disk.is_some()).count();
-            known >= nodes as usize && inspection.configs.iter().all(|config| config.epoch > Epoch::ZERO)
-        }
-        Err(_) => false,
-    };
-    session.close().await;
-    ready
 }
 
 /// Waits for Ctrl-C or SIGTERM, and says if a process ends by itself.

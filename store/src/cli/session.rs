@@ -11,7 +11,7 @@ use crate::coordinator::inspection::Inspection;
 use crate::dump::target::cluster::Cluster;
 use crate::env::real::{MonotonicClock, OsDice};
 use crate::env::{Disk, Env, File, Nanos, NoProbe, Peer, millis};
-use crate::id::NodeId;
+use crate::id::{Epoch, NodeId};
 use crate::net::key::SharedKey;
 use crate::net::tcp::{Book, Limits, Options, TcpNet};
 use crate::router::Timing;
@@ -58,7 +58,22 @@ pub(super) fn net_options(settings: &Settings, me: Peer) -> Result<Options, Fail
     let key = key.map_err(|error| Failure::refused("Key", error.to_string()))?;
     let book = Book { revision: 0, coordinator: settings.coordinator.clone(), nodes: settings.node_addresses()? };
     let limits = Limits { connections: settings.connections as usize, ..Limits::default() };
-    Ok(Options { me, cluster: settings.cluster.clone(), listen: settings.listen, key, book, limits })
+    let (cluster, newest_wire) = (settings.cluster.clone(), settings.newest_wire);
+    Ok(Options { me, cluster, listen: settings.listen, key, book, newest_wire, limits })
+}
+
+/// Whether every node of a cluster of `nodes` has answered the coordinator, and every shard has been placed.
+pub async fn is_ready(settings: &Settings, nodes: u32) -> bool {
+    let Ok(mut session) = Session::open(settings.clone()).await else { return false };
+    let ready = match session.inspect().await {
+        Ok(inspection) => {
+            let known = inspection.nodes.iter().filter(|node| node.disk.is_some()).count();
+            known >= nodes as usize && inspection.configs.iter().all(|config| config.epoch > Epoch::ZERO)
+        }
+        Err(_) => false,
+    };
+    session.close().await;
+    ready
 }
 
 impl Session {

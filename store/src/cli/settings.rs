@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::exit::Failure;
 use crate::id::NodeId;
+use crate::wire::WIRE_VERSIONS;
 
 /// Names the file; the flag `--config` goes before it.
 pub const FILE_VARIABLE: &str = "MIROIR_CONFIG";
@@ -65,6 +66,8 @@ pub struct Settings {
     pub request_timeout_ms: u64,
     /// Connections that a process accepts at a time.
     pub connections: u32,
+    /// The newest wire version that this process speaks. Two processes use the greatest that both do.
+    pub newest_wire: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +112,7 @@ impl Default for Settings {
             joint_timeout_ms: 60_000,
             request_timeout_ms: 5_000,
             connections: 512,
+            newest_wire: WIRE_VERSIONS.1,
         }
     }
 }
@@ -160,6 +164,10 @@ impl Settings {
         }
         if !matches!(self.replication, 1 | 3 | 5) {
             return wrong(format!("replication: {} is none of 1, 3, 5", self.replication));
+        }
+        let (oldest, newest) = WIRE_VERSIONS;
+        if !(oldest..=newest).contains(&self.newest_wire) {
+            return wrong(format!("newest_wire: {} is not between {oldest} and {newest}", self.newest_wire));
         }
         if let Some(metrics) = self.metrics.filter(|metrics| !metrics.ip().is_loopback()) {
             return wrong(format!(

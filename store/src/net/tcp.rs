@@ -101,6 +101,8 @@ pub struct Options {
     pub key: Option<SharedKey>,
     /// Whom this process can reach before anybody has told it more.
     pub book: Book,
+    /// The newest wire version to speak, which others may not know yet; the oldest is always spoken.
+    pub newest_wire: u8,
     pub limits: Limits,
 }
 
@@ -130,6 +132,7 @@ struct Shared {
     me: Peer,
     cluster: String,
     key: Option<SharedKey>,
+    newest_wire: u8,
     limits: Limits,
     clock: Arc<dyn Clock>,
     runtime: Handle,
@@ -185,12 +188,13 @@ impl Shared {
 impl TcpNet {
     /// Opens the door, if there is to be one. Must be called inside a runtime.
     pub async fn start(options: Options, clock: Arc<dyn Clock>) -> Result<TcpNet, NetError> {
-        let Options { me, cluster, listen, key, book, limits } = options;
+        let Options { me, cluster, listen, key, book, newest_wire, limits } = options;
         let stats = Arc::new(Stats::default());
         let shared = Arc::new(Shared {
             me,
             cluster,
             key,
+            newest_wire,
             inbox: Inbox::new(&limits),
             limits,
             clock,

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::seal::{FrameReader, FrameWriter, Kind, Seal};
 use crate::env::Peer;
 use crate::net::key::SharedKey;
-use crate::wire::{WIRE_VERSION, decode_record, encode_record};
+use crate::wire::{decode_record, encode_record};
 
 const MAGIC: [u8; 6] = *b"miroir";
 /// What this file describes.
@@ -39,8 +39,11 @@ pub enum HandshakeError {
         "the other end speaks version {found} of the transport, this one {TRANSPORT_VERSION}; upgrade the older one"
     )]
     Version { found: u8 },
-    #[error("the other end speaks wire versions {from} to {to}, this one {WIRE_VERSION}; upgrade one step at a time")]
-    Wire { from: u8, to: u8 },
+    #[error(
+        "the other end speaks wire versions {} to {}, this one {} to {}; upgrade one step at a time",
+        .theirs.0, .theirs.1, .ours.0, .ours.1
+    )]
+    Wire { theirs: (u8, u8), ours: (u8, u8) },
     #[error("the other end uses no shared key, this one does; give it the cluster's key_file")]
     NoKey,
     #[error("the other end uses a shared key, this one has none; give it the cluster's key_file")]
@@ -80,6 +83,8 @@ pub(super) struct Identity<'a> {
     pub(super) me: Peer,
     pub(super) cluster: &'a str,
     pub(super) key: Option<&'a SharedKey>,
+    /// The oldest and the newest wire version that it speaks.
+    pub(super) wire: (u8, u8),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -88,19 +93,31 @@ struct Hello {
     /// Whom the dialler means to reach; a client may not know.
     you: Option<Peer>,
     cluster: String,
-    /// The least and the greatest wire version that it speaks.
+    /// The oldest and the newest wire version that it speaks.
     wire: (u8, u8),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
-    Welcome { me: Peer },
-    Refused { why: String },
+    /// In the oldest version of the dialler: all that a door says that knows no other.
+    Welcome {
+        me: Peer,
+    },
+    Refused {
+        why: String,
+    },
+    /// In this version, for a dialler who speaks several.
+    WelcomeIn {
+        me: Peer,
+        wire: u8,
+    },
 }
 
 /// A connection after its handshake.
 pub(super) struct Connection<R, W> {
     pub(super) peer: Peer,
+    /// What both ends speak.
+    pub(super) wire: u8,
     pub(super) reader: FrameReader<R>,
     pub(super) writer: FrameWriter<W>,
 }
@@ -142,8 +159,7 @@ pub(super) async fn dial<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 ) -> Result<Connection<R, W>, HandshakeError> {
     let begin = preamble(identity.key);
     let mut state = identity.key.map(|key| noise(key, &begin).build_initiator().expect("complete"));
-    let hello =
-        Hello { me: identity.me, you, cluster: identity.cluster.to_owned(), wire: (WIRE_VERSION, WIRE_VERSION) };
+    let hello = Hello { me: identity.me, you, cluster: identity.cluster.to_owned(), wire: identity.wire };
     let mut bytes = begin.to_vec();
     bytes.extend(with_length(&wrap(state.as_mut(), &encode_record(&hello))?));
     writer.write_all(&bytes).await?;
@@ -154,14 +170,18 @@ pub(super) async fn dial<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     check_preamble(found, identity.key)?;
     let answer = read_with_length(&mut reader).await?;
     let answer = unwrap(state.as_mut(), &answer)?;
-    let peer = match decode_record(&answer).map_err(|_| stranger(&answer))? {
-        Answer::Welcome { me } => me,
+    let (peer, wire) = match decode_record(&answer).map_err(|_| stranger(&answer))? {
+        Answer::Welcome { me } => (me, identity.wire.0),
+        Answer::WelcomeIn { me, wire } => (me, wire),
         Answer::Refused { why } => return Err(HandshakeError::Refused { why }),
     };
+    if !(identity.wire.0..=identity.wire.1).contains(&wire) {
+        return Err(HandshakeError::Wire { theirs: (wire, wire), ours: identity.wire });
+    }
     if let Some(wanted) = you.filter(|wanted| *wanted != peer) {
         return Err(HandshakeError::Name { found: peer, wanted });
     }
-    let mut connection = connection(peer, reader, writer, state);
+    let mut connection = connection(peer, wire, reader, writer, state);
     // Proves to the door that this end is alive and has the key.
     connection.writer.write(Kind::Heartbeat, &[]).await?;
     connection.writer.flush().await?;
@@ -182,54 +202,54 @@ pub(super) async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let hello = unwrap(state.as_mut(), &hello)?;
     let hello: Hello = decode_record(&hello).map_err(|_| stranger(&hello))?;
 
-    let refusal = refuse(&hello, identity);
-    let answer = match &refusal {
-        None => Answer::Welcome { me: identity.me },
-        Some(error) => Answer::Refused { why: error.to_string() },
+    let accepted = accept(&hello, identity);
+    let answer = match &accepted {
+        Ok(_) if hello.wire.0 == hello.wire.1 => Answer::Welcome { me: identity.me },
+        Ok(wire) => Answer::WelcomeIn { me: identity.me, wire: *wire },
+        Err(error) => Answer::Refused { why: error.to_string() },
     };
     let mut bytes = preamble(identity.key).to_vec();
     bytes.extend(with_length(&wrap(state.as_mut(), &encode_record(&answer))?));
     writer.write_all(&bytes).await?;
     writer.flush().await?;
-    if let Some(error) = refusal {
-        return Err(error);
-    }
-    let mut connection = connection(hello.me, reader, writer, state);
+    let mut connection = connection(hello.me, accepted?, reader, writer, state);
     match connection.reader.read().await? {
         (Kind::Heartbeat, _) => Ok(connection),
         (kind, _) => Err(HandshakeError::Refused { why: format!("a {kind:?} came before the handshake was over") }),
     }
 }
 
-/// Why the door does not open to the sender of this hello.
-fn refuse(hello: &Hello, identity: Identity<'_>) -> Option<HandshakeError> {
-    let (from, to) = hello.wire;
-    if !(from..=to).contains(&WIRE_VERSION) {
-        return Some(HandshakeError::Wire { from, to });
+/// The wire version for the sender of this hello, or why the door does not open to him.
+fn accept(hello: &Hello, identity: Identity<'_>) -> Result<u8, HandshakeError> {
+    let (theirs, ours) = (hello.wire, identity.wire);
+    let wire = theirs.1.min(ours.1);
+    if wire < theirs.0.max(ours.0) {
+        return Err(HandshakeError::Wire { theirs, ours });
     }
     if hello.cluster != identity.cluster {
         let theirs: String = hello.cluster.chars().take(64).collect();
-        return Some(HandshakeError::Cluster { theirs, ours: identity.cluster.to_owned() });
+        return Err(HandshakeError::Cluster { theirs, ours: identity.cluster.to_owned() });
     }
     if let Some(wanted) = hello.you.filter(|wanted| *wanted != identity.me) {
-        return Some(HandshakeError::Name { found: identity.me, wanted });
+        return Err(HandshakeError::Name { found: identity.me, wanted });
     }
     if hello.me == identity.me {
         let why = format!("this is {} already; give each process a number of its own", identity.me);
-        return Some(HandshakeError::Refused { why });
+        return Err(HandshakeError::Refused { why });
     }
-    None
+    Ok(wire)
 }
 
 fn connection<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     peer: Peer,
+    wire: u8,
     reader: R,
     writer: W,
     state: Option<HandshakeState>,
 ) -> Connection<R, W> {
     let seals = state.map(|state| Seal::pair(state.into_stateless_transport_mode().expect("the handshake is over")));
     let (inward, outward) = seals.map_or((None, None), |(one, other)| (Some(one), Some(other)));
-    Connection { peer, reader: FrameReader::new(reader, inward), writer: FrameWriter::new(writer, outward) }
+    Connection { peer, wire, reader: FrameReader::new(reader, inward), writer: FrameWriter::new(writer, outward) }
 }
 
 fn wrap(state: Option<&mut HandshakeState>, bytes: &[u8]) -> Result<Vec<u8>, HandshakeError> {

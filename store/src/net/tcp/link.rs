@@ -17,14 +17,15 @@ use super::queue::Outbox;
 use super::seal::{FrameReader, FrameWriter, Kind};
 use super::{Book, Shared, lock};
 use crate::env::Peer;
-use crate::wire::{decode_record, encode_record};
+use crate::wire::{WIRE_VERSIONS, decode_record, encode_record, inward, outward};
 
 /// Frames that share a flush.
 const BURST: usize = 64;
 
 impl Shared {
     pub(super) fn identity(&self) -> Identity<'_> {
-        Identity { me: self.me, cluster: &self.cluster, key: self.key.as_ref() }
+        let wire = (WIRE_VERSIONS.0, self.newest_wire);
+        Identity { me: self.me, cluster: &self.cluster, key: self.key.as_ref(), wire }
     }
 }
 
@@ -62,7 +63,7 @@ async fn keep_open(shared: &Shared, peer: Peer, outbox: &Outbox) {
             }
             Some(address) => match open(shared, &address, Some(peer)).await {
                 Ok(connection) => {
-                    tracing::info!(%peer, %address, "connected");
+                    tracing::info!(%peer, %address, wire = connection.wire, "connected");
                     pause = shared.limits.pause;
                     said.clear();
                     let end = talk(shared, connection, peer, outbox, Side::Dialler { address: &address }).await;
@@ -163,13 +164,13 @@ pub(super) async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     outbox: &Outbox,
     side: Side<'_>,
 ) -> io::Error {
-    let Connection { mut reader, mut writer, .. } = connection;
+    let Connection { wire, mut reader, mut writer, .. } = connection;
     reader.patience = shared.limits.silence;
     writer.patience = shared.limits.silence;
     tokio::select! {
         biased;
-        end = receive(shared, reader, from, side) => end.expect_err("reads until it fails"),
-        end = transmit(shared, writer, from, outbox, side) => end.expect_err("writes until it fails"),
+        end = receive(shared, reader, from, wire, side) => end.expect_err("reads until it fails"),
+        end = transmit(shared, writer, from, wire, outbox, side) => end.expect_err("writes until it fails"),
     }
 }
 
@@ -181,6 +182,7 @@ async fn receive<R: AsyncRead + Unpin>(
     shared: &Shared,
     mut reader: FrameReader<R>,
     from: Peer,
+    wire: u8,
     side: Side<'_>,
 ) -> io::Result<Never> {
     loop {
@@ -190,7 +192,9 @@ async fn receive<R: AsyncRead + Unpin>(
             (Kind::Message, _) => {
                 shared.stats.received_frames(1);
                 shared.stats.received_bytes(payload.len() as u64);
-                shared.inbox.put(from, payload).await;
+                let frame = inward(payload, wire);
+                let frame = frame.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+                shared.inbox.put(from, frame).await;
             }
             (Kind::Book, Side::Dialler { .. }) => shared.take_book(from, read_book(&payload)?),
             (Kind::Book, Side::Door) => {
@@ -204,6 +208,7 @@ async fn transmit<W: AsyncWrite + Unpin>(
     shared: &Shared,
     mut writer: FrameWriter<W>,
     to: Peer,
+    wire: u8,
     outbox: &Outbox,
     side: Side<'_>,
 ) -> io::Result<Never> {
@@ -212,7 +217,7 @@ async fn transmit<W: AsyncWrite + Unpin>(
     loop {
         let told = tells.then(|| encode_record(&*book.borrow_and_update()));
         tells = false;
-        write_some(shared, &mut writer, outbox, told).await?;
+        write_some(shared, &mut writer, wire, outbox, told).await?;
         tokio::select! {
             biased;
             () = outbox.has_some() => {}
@@ -233,6 +238,7 @@ async fn transmit<W: AsyncWrite + Unpin>(
 async fn write_some<W: AsyncWrite + Unpin>(
     shared: &Shared,
     writer: &mut FrameWriter<W>,
+    wire: u8,
     outbox: &Outbox,
     told: Option<Vec<u8>>,
 ) -> io::Result<()> {
@@ -243,6 +249,7 @@ async fn write_some<W: AsyncWrite + Unpin>(
     }
     for _ in 0..BURST {
         let Some(frame) = outbox.try_pop() else { break };
+        let frame = outward(frame, wire);
         shared.stats.sent_frames(1);
         shared.stats.sent_bytes(frame.len() as u64);
         writer.write(Kind::Message, &frame).await?;

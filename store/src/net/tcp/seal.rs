@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Bu
 
 use tokio::time::timeout;
 
-use crate::wire::MAX_FRAME_BYTES;
+use crate::wire::{MAX_FRAME_BYTES, SUM_BYTES};
 
 /// Longest record, sealed, and what the seal adds to it.
 const RECORD_BYTES: usize = 65_535;
@@ -127,8 +127,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.fill(&mut head).await?;
         let length = u32::from_le_bytes(head[..4].try_into().expect("four bytes")) as usize;
         let kind = Kind::read(head[4])?;
-        if length > MAX_FRAME_BYTES {
-            let text = format!("a frame of {length} bytes; the limit is {MAX_FRAME_BYTES}");
+        if length > MAX_FRAME_BYTES + SUM_BYTES {
+            let text = format!("a frame of {length} bytes; the limit is {}", MAX_FRAME_BYTES + SUM_BYTES);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         let mut payload = Vec::new();

@@ -22,7 +22,8 @@ fn quick() -> Limits {
 
 fn options(me: Peer, key: Option<&SharedKey>) -> Options {
     let listen = (!matches!(me, Peer::Client(_))).then(|| "127.0.0.1:0".parse().expect("an address"));
-    Options { me, cluster: "test".to_owned(), listen, key: key.cloned(), book: Book::default(), limits: quick() }
+    let (cluster, newest_wire) = ("test".to_owned(), crate::wire::WIRE_VERSIONS.1);
+    Options { me, cluster, listen, key: key.cloned(), book: Book::default(), newest_wire, limits: quick() }
 }
 
 async fn start(options: Options) -> TcpNet {
@@ -61,6 +62,40 @@ fn frames_of_every_size_arrive_in_order_with_and_without_a_key() {
             }
         }
     });
+}
+
+/// Bytes that `to` received for one frame of ten.
+async fn bytes_of_ten(from: &TcpNet, to: &TcpNet, peer: Peer) -> u64 {
+    let before = counted(to, "bytes_total{direction=\"received\"");
+    from.publish(Book { revision: 2, ..book(from, to) });
+    let frame = [crate::wire::WIRE_VERSION; 10].to_vec();
+    from.send(peer, frame.clone());
+    assert_eq!(one(to).await.1, frame);
+    counted(to, "bytes_total{direction=\"received\"") - before
+}
+
+#[test]
+fn neighbours_speak_the_newest_version_that_both_know() {
+    runtime().block_on(async {
+        for key in [None, Some(SharedKey::fresh())] {
+            let of = |me, newest_wire| start(Options { newest_wire, ..options(me, key.as_ref()) });
+            for (one, other, bytes) in [(2, 2, 10), (2, 3, 10), (3, 2, 10), (3, 3, 18)] {
+                let (n1, n2) = (of(N1, one).await, of(N2, other).await);
+                assert_eq!(bytes_of_ten(&n1, &n2, N2).await, bytes, "{one} to {other}");
+            }
+        }
+        // Somebody of the far future.
+        let n1 = start(options(N1, None)).await;
+        let (reader, writer) = tokio::io::split(dial(&n1).await);
+        let identity = handshake::Identity { me: N2, cluster: "test", key: None, wire: (4, 7) };
+        let refused = handshake::dial(reader, writer, identity, None).await.err().expect("nothing in common");
+        assert!(refused.to_string().contains("versions 4 to 7, this one 2 to 3"), "{refused}");
+    });
+}
+
+#[expect(clippy::disallowed_types, reason = "a stranger has no env")]
+async fn dial(net: &TcpNet) -> tokio::net::TcpStream {
+    tokio::net::TcpStream::connect(address(net)).await.expect("a port")
 }
 
 #[test]
@@ -169,7 +204,8 @@ fn a_recorded_handshake_that_is_played_again_opens_nothing() {
         // Record what an honest client says.
         let (mine, theirs) = tokio::io::duplex(1 << 16);
         let (reader, writer) = tokio::io::split(mine);
-        let identity = handshake::Identity { me: CLIENT, cluster: "test", key: Some(&key) };
+        let identity =
+            handshake::Identity { me: CLIENT, cluster: "test", key: Some(&key), wire: crate::wire::WIRE_VERSIONS };
         let recorded = async {
             let mut bytes = vec![0; 1 << 12];
             let (mut end, _) = tokio::io::split(theirs);
