@@ -3,6 +3,8 @@
 //! What is compared with others stands in workspaces of its own (`sim/bench`, `store/bench`), so that no other build
 //! fetches or builds the others. Each judges itself and ends with exit code 100 where a target is missed.
 
+mod cluster;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use crate::workspace::Workspace;
 
 /// Measures what was asked for, or everything.
 pub fn run(workspace: &Workspace, benches: &[Bench]) -> Result<ExitCode, Failure> {
-    let all = [Bench::Sim, Bench::Engine, Bench::Seed];
+    let all = [Bench::Sim, Bench::Engine, Bench::Seed, Bench::Cluster];
     let benches = if benches.is_empty() { &all[..] } else { benches };
     let mut exit = ExitCode::AsExpected;
     for bench in benches {
@@ -26,6 +28,7 @@ pub fn run(workspace: &Workspace, benches: &[Bench]) -> Result<ExitCode, Failure
             Bench::Sim => program(workspace, workspace.simulator_cargo("run"), "sim/bench")?,
             Bench::Engine => program(workspace, in_its_own_target(workspace, "store/bench"), "store/bench")?,
             Bench::Seed => seed(workspace)?,
+            Bench::Cluster => cluster::run(workspace)?,
         };
         if ended != ExitCode::AsExpected {
             exit = ended;

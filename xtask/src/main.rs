@@ -5,7 +5,9 @@ use xtask::exit::{ExitCode, Failure};
 use xtask::print::{note, out, red};
 use xtask::worker::Worker;
 use xtask::workspace::Workspace;
-use xtask::{bench, check, explain, gallery, merge, mutants, qualify, replay, report, shrink, sim, sweep, test};
+use xtask::{
+    bench, check, explain, gallery, merge, mutants, qualify, replay, report, seeds, shrink, sim, soak, sweep, test,
+};
 
 fn main() -> std::process::ExitCode {
     let result = match cli::parse(std::env::args_os()) {
@@ -44,6 +46,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Gallery => gallery::run(&workspace, build),
         Command::Test { areas } => test::run(&workspace, build, areas),
         Command::Bench { benches } => bench::run(&workspace, benches),
+        Command::Soak { rounds, seed } => soak::run(&workspace, *rounds, seeds::choose(seed.as_deref())?),
         Command::Ci => test::run(&workspace, build, &[]),
         Command::Report(options) => report::run(&workspace, build, options),
         Command::Qualify(options) => qualify::run(&workspace, build, options),

@@ -8,7 +8,7 @@ mod chaos;
 mod engine;
 mod mutants;
 mod rate;
-mod tables;
+pub mod tables;
 
 use std::fs;
 use std::path::Path;

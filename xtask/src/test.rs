@@ -26,6 +26,7 @@ use crate::record::Recorded;
 use crate::report;
 use crate::runs;
 use crate::seeds::SeedRange;
+use crate::soak;
 use crate::sweep;
 use crate::twice;
 use crate::worker::{Build, Job, Worker};
@@ -39,6 +40,9 @@ const SCENARIO_SEEDS: std::ops::Range<u64> = 0..20;
 
 /// One of them, which runs again by itself.
 const ALONE: Seed = Seed(7);
+
+/// The rounds with real processes: four kills, a stop, a full disk, a cut.
+const ROUNDS: [u64; 7] = [0, 4, 49, 64, 75, 87, 88];
 
 /// Wall time for one run.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -132,6 +136,7 @@ fn run_area(workspace: &Workspace, build: Build, area: Area) -> Result<Count, Fa
         Area::Dump => {
             cargo::test(workspace.cargo("test"), &["--workspace", "--test", "dump"], &["--nocapture"], |_| ())
         }
+        Area::Cluster => rounds(workspace),
         Area::Html => html::run(workspace, build),
         Area::Docs => documents(workspace, build),
     }
@@ -235,6 +240,13 @@ fn mutants(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     Ok(count)
 }
 
+/// A round of each kind of trouble.
+fn rounds(workspace: &Workspace) -> Result<Count, Failure> {
+    let total = soak::rounds_of(workspace, ROUNDS)?;
+    out(total.text());
+    Ok(Count { passed: total.played - total.failed, failed: total.failed })
+}
+
 /// Commands and links of the documents; the measured ones against their data, and a sample of that.
 fn documents(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     let checked = docs::check(workspace.root())?;
@@ -244,4 +256,18 @@ fn documents(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     count.passed += measured.passed;
     measured.failed.into_iter().for_each(|line| count.check(Err(line)));
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::soak::trouble::Trouble;
+
+    #[test]
+    fn the_rounds_have_every_kind_of_trouble() {
+        let kinds = |all: Vec<Trouble>| all.into_iter().map(Trouble::kind).collect::<BTreeSet<_>>();
+        assert_eq!(kinds(ROUNDS.map(|seed| Trouble::of(Seed(seed))).to_vec()), kinds(Trouble::all()));
+    }
 }

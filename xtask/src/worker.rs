@@ -22,7 +22,7 @@ use crate::build_id;
 use crate::cli::{Overrides, TraceLevel};
 use crate::exit::{ExitCode, Failure, of_worker};
 use crate::signals::Signals;
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 
 /// The environment variable that names a worker to use instead of building one.
 pub const WORKER_VARIABLE: &str = "MIROIR_WORKER";
@@ -144,19 +144,8 @@ impl Worker {
         let name = build_id::of_sources(workspace.root())?;
         let mut cargo = workspace.simulator_cargo("build");
         cargo.args(["--workspace", "--exclude", "xtask", "--bin", "miroir-worker", "--profile", build.profile()]);
-        cargo.args(["--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
-        let output =
-            cargo.spawn().and_then(Child::wait_with_output).map_err(|error| Failure::io("start", "cargo", &error))?;
-        if !output.status.success() {
-            return Err(Failure::already_said(ExitCode::BuildFailed));
-        }
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .next_back()
-            .map(|program| Worker { program, build: name, signals: None })
-            .ok_or_else(|| Failure::internal("cargo built the worker and named no program"))
+        let program = workspace::built_by(cargo)?;
+        Ok(Worker { program, build: name, signals: None })
     }
 
     /// This worker under a second name in `folder`, which a later build does not replace under a running sweep.

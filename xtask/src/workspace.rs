@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+
+use crate::exit::{ExitCode, Failure};
 
 /// The cfg that turns an ordinary build into one for the simulator.
 const SIMULATOR_CFG: [&str; 2] = ["--cfg", "madsim"];
@@ -69,6 +71,23 @@ impl Workspace {
     pub fn shown<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.root).unwrap_or(path).display()
     }
+}
+
+/// Runs a `cargo build` of one program, and returns where it is. Cargo's own output goes to stderr, so a failed build needs
+/// no second explanation.
+pub fn built_by(mut cargo: Command) -> Result<PathBuf, Failure> {
+    cargo.args(["--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
+    let output =
+        cargo.spawn().and_then(Child::wait_with_output).map_err(|error| Failure::io("start", "cargo", &error))?;
+    if !output.status.success() {
+        return Err(Failure::already_said(ExitCode::BuildFailed));
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back()
+        .ok_or_else(|| Failure::internal("cargo built a program and did not name it"))
 }
 
 /// The user's flags, then the simulator's.

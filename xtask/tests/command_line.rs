@@ -205,12 +205,7 @@ fn sweeps_that_cannot_start_say_why() {
         ("count-nothing", "sweep --count 0", 4, "has no seed"),
         ("sweep-set", "sweep --seeds 0..9 --set nothing=1 --json", 2, "there is no key `nothing`"),
         ("sweep-range", "sweep --seeds 9..1", 2, "runs backwards"),
-        (
-            "later",
-            "soak --rounds 3",
-            2,
-            "`soak` is not part of this version; available: sim, scenarios, sweep, merge, replay",
-        ),
+        ("no-rounds", "soak --rounds 0", 2, "--rounds"),
         ("slice", "sweep --seeds 0..9 --partition slice:3/2", 2, "write slice:m/n"),
         ("slice-random", "sweep --count 9 --partition slice:1/2", 2, "another random seed"),
         ("slice-time", "sweep --for 9s --partition slice:1/2", 2, "`--for` has no set of seeds"),

@@ -1,9 +1,8 @@
-//! Clusters of real processes over TCP on this machine: the runbook's commands, and kills under load.
+//! Clusters of real processes over TCP on this machine. What goes wrong under load is tried by `cargo xtask soak`.
 
 #![cfg(all(unix, not(madsim)))]
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "real processes, files and clocks")]
 
-mod kills;
 mod runbook;
 
 use std::path::{Path, PathBuf};
