@@ -56,7 +56,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         }
         Command::Config => config(global),
         Command::Node => process::node(settings(global)?),
-        Command::Coordinator => process::coordinator(settings(global)?),
+        Command::Coordinator { gone } => process::coordinator(settings(global)?, gone),
         Command::Cluster(command) => local::run(command, global),
         Command::Dump(command) if !command.wants_cluster(global) => command.run(global),
         command => {
@@ -80,6 +80,7 @@ async fn ask(command: &Command, global: &Global, session: &mut Session) -> Resul
         Command::Scan { collection, prefix, limit } => {
             documents::scan(session, global, collection, prefix, *limit).await
         }
+        Command::Drop { collection } => documents::drop_collection(session, global, collection).await,
         Command::Nodes(command) => members::nodes(session, global, command).await,
         Command::Shards(command) => members::shards(session, global, command).await,
         Command::Migrate(command) => migrate::run(session, global, command).await,
@@ -87,7 +88,7 @@ async fn ask(command: &Command, global: &Global, session: &mut Session) -> Resul
         Command::Scrub { node } => upkeep::scrub(session, global, *node).await,
         Command::Stats => upkeep::stats(session, global).await,
         Command::Dump(command) => command.ask(session, global).await,
-        Command::Node | Command::Coordinator | Command::Cluster(_) | Command::Key | Command::Config => {
+        Command::Node | Command::Coordinator { .. } | Command::Cluster(_) | Command::Key | Command::Config => {
             unreachable!("these ask nobody")
         }
     }

@@ -45,7 +45,12 @@ pub enum Command {
     /// Run a node: it keeps copies of shards and answers for them
     Node,
     /// Run the coordinator: it moves shards between nodes and keeps the records that say who holds what
-    Coordinator,
+    Coordinator {
+        /// Nodes that will never come back. Where the records are lost, they are rebuilt without these, and what these
+        /// alone held or had installed is given up; where there are records, this changes nothing
+        #[arg(long, value_name = "NODES", value_delimiter = ',', value_parser = read_node)]
+        gone: Vec<NodeId>,
+    },
     /// A cluster of processes on this machine, for trying things out
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -77,6 +82,8 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
         limit: u64,
     },
+    /// Delete every document of a collection
+    Drop { collection: String },
     /// The nodes of the cluster
     #[command(subcommand)]
     Nodes(NodesCommand),
@@ -157,6 +164,15 @@ pub enum NodesCommand {
 pub enum ShardsCommand {
     /// Every shard: its configuration and who holds it
     List,
+    /// Have a shard that lost a majority of its copies serve again from those that are left. What only the lost copies
+    /// held is gone for good
+    GiveUp {
+        #[arg(value_parser = read_shard)]
+        shard: ShardId,
+        /// The nodes whose copies are lost, all of them and no others
+        #[arg(long, value_name = "NODES", value_delimiter = ',', required = true, value_parser = read_node)]
+        copies: Vec<NodeId>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

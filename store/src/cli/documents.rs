@@ -8,10 +8,13 @@ use crate::cli::arguments::Global;
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::print::{self, note, out};
 use crate::cli::session::Session;
-use crate::id::{Key, MAX_VALUE_BYTES, ShardId, Value};
+use crate::env::Nanos;
+use crate::id::{Key, MAX_VALUE_BYTES, ShardId, Value, Version};
+use crate::router::client::Client;
 use crate::router::scan::{ScanRequest, join};
 use crate::router::{Outcome, Request};
 use crate::store::Ids;
+use crate::wire::NameRange;
 
 /// Documents of one page of a scan.
 const PAGE_DOCUMENTS: u32 = 256;
@@ -93,6 +96,49 @@ fn body(value: &Value) -> serde_json::Value {
     serde_json::from_slice(value).unwrap_or_else(|_| String::from_utf8_lossy(value).into())
 }
 
+/// A collection of the cluster, read from its beginning to its end, a page at a time.
+struct Reading {
+    range: NameRange,
+    shards: u32,
+    /// Documents read so far.
+    read: u64,
+    ended: bool,
+}
+
+impl Reading {
+    async fn begin(session: &mut Session, collection: &str, prefix: &str) -> Result<Reading, Failure> {
+        let range =
+            Ids::prefix(prefix).in_collection(collection, None).map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(Reading { range, shards: session.inspect().await?.shard_count, read: 0, ended: false })
+    }
+
+    /// The next documents, at most so many; `None` behind the last.
+    async fn next(
+        &mut self,
+        client: &mut Client,
+        documents: u32,
+    ) -> Result<Option<Vec<(Key, Version, Value)>>, Failure> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut pages = Vec::new();
+        for shard in (0..self.shards).map(ShardId) {
+            let page = client.scan(ScanRequest { shard, range: self.range.clone(), documents }).await;
+            let read = self.read;
+            pages.push(page.ok_or_else(|| {
+                Failure::nothing("Rejected", format!("no quorum of {shard} answered after {read} documents"))
+            })?);
+        }
+        let page = join(pages, documents as usize);
+        self.read += page.documents.len() as u64;
+        match page.next {
+            Some(next) => self.range.from = next,
+            None => self.ended = true,
+        }
+        Ok(Some(page.documents))
+    }
+}
+
 pub(super) async fn scan(
     session: &mut Session,
     global: &Global,
@@ -100,23 +146,12 @@ pub(super) async fn scan(
     prefix: &str,
     limit: u64,
 ) -> Result<ExitCode, Failure> {
-    let mut range =
-        Ids::prefix(prefix).in_collection(collection, None).map_err(|error| Failure::usage(error.to_string()))?;
-    let shards = session.inspect().await?.shard_count;
+    let mut reading = Reading::begin(session, collection, prefix).await?;
     let mut client = session.client()?;
-    let mut shown = 0;
-    while shown < limit {
-        let documents = PAGE_DOCUMENTS.min((limit - shown).min(u64::from(u32::MAX)) as u32);
-        let mut pages = Vec::new();
-        for shard in (0..shards).map(ShardId) {
-            let page = client.scan(ScanRequest { shard, range: range.clone(), documents }).await;
-            pages.push(page.ok_or_else(|| {
-                Failure::nothing("Rejected", format!("no quorum of {shard} answered; {shown} documents were shown"))
-            })?);
-        }
-        let page = join(pages, documents as usize);
-        shown += page.documents.len() as u64;
-        for (key, version, value) in &page.documents {
+    while reading.read < limit {
+        let most = PAGE_DOCUMENTS.min((limit - reading.read).min(u64::from(u32::MAX)) as u32);
+        let Some(documents) = reading.next(&mut client, most).await? else { break };
+        for (key, version, value) in &documents {
             match global.json {
                 true => {
                     print::json(&json!({ "id": key.id(), "version": print::version(*version), "body": body(value) }))
@@ -124,14 +159,48 @@ pub(super) async fn scan(
                 false => out(format!("{}\t{}", key.id(), String::from_utf8_lossy(value))),
             }
         }
-        match page.next {
-            Some(next) => range.from = next,
-            None => break,
-        }
     }
-    if shown == 0 {
+    if reading.read == 0 {
         note(format!("{collection} has no such documents"));
         return Ok(ExitCode::NothingRan);
     }
     Ok(ExitCode::AsExpected)
+}
+
+/// Deletes every document of a collection, page by page. What others write there meanwhile may stay.
+pub(super) async fn drop_collection(
+    session: &mut Session,
+    global: &Global,
+    collection: &str,
+) -> Result<ExitCode, Failure> {
+    let mut reading = Reading::begin(session, collection, "").await?;
+    let mut client = session.client()?;
+    let mut unknown = 0;
+    while let Some(documents) = reading.next(&mut client, PAGE_DOCUMENTS).await? {
+        if global.dry_run {
+            continue;
+        }
+        let deletes = documents.into_iter().map(|(key, ..)| Request::Delete { key }).collect();
+        let mut waiting = client.submit_all(deletes).len();
+        while waiting > 0 {
+            if let Some((_, outcome)) = client.completed(Nanos::MAX).await {
+                waiting -= 1;
+                unknown += u64::from(!matches!(outcome, Outcome::Ok { .. }));
+            }
+        }
+    }
+    let count = reading.read;
+    if unknown > 0 {
+        return Err(Failure {
+            exit: ExitCode::Finding,
+            code: "Unknown".to_owned(),
+            line: format!("{unknown} of {count} documents of {collection} may still be there; do it again"),
+        });
+    }
+    match (global.json, global.dry_run) {
+        (true, dry_run) => print::json(&json!({ "documents": count, "dry_run": dry_run })),
+        (false, true) => out(format!("{count} documents would be deleted")),
+        (false, false) => out(format!("{count} documents are deleted")),
+    }
+    Ok(if count == 0 { ExitCode::NothingRan } else { ExitCode::AsExpected })
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::cli::arguments::{Global, NodesCommand, ShardsCommand};
 use crate::cli::exit::{ExitCode, Failure};
-use crate::cli::print::{self, out, seconds, table};
+use crate::cli::print::{self, note, out, seconds, table};
 use crate::cli::session::Session;
 use crate::config::{Replica, ShardConfig};
 use crate::id::NodeId;
@@ -57,7 +57,17 @@ pub(super) async fn shards(
     global: &Global,
     command: &ShardsCommand,
 ) -> Result<ExitCode, Failure> {
-    let ShardsCommand::List = command;
+    if let ShardsCommand::GiveUp { shard, copies } = command {
+        let named: Vec<String> = copies.iter().map(ToString::to_string).collect();
+        let command = Command::GiveUp { shard: *shard, copies: copies.clone() };
+        session.command(command, global.dry_run).await?;
+        let (named, given) = (named.join(" "), if global.dry_run { "would be" } else { "is" });
+        note(format!(
+            "warning: what only the copies of {shard} on {named} held {given} given up; acknowledged writes may be gone"
+        ));
+        done(global);
+        return Ok(ExitCode::AsExpected);
+    }
     let inspection = session.inspect().await?;
     if global.json {
         inspection.configs.iter().for_each(|config| print::json(&as_json(config)));

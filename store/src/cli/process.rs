@@ -4,6 +4,7 @@
 //! code that runs in the simulator. Either ends only when its disk fails; the process then ends too, with exit code 70, and
 //! whoever supervises it starts it again. SIGTERM and Ctrl-C end it between two rounds: what was answered is durable.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,8 +64,8 @@ pub(super) fn node(settings: Settings) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Runs the coordinator until it is told to end.
-pub(super) fn coordinator(settings: Settings) -> Result<ExitCode, Failure> {
+/// Runs the coordinator until it is told to end. `gone`: nodes that need not be asked where the records are lost.
+pub(super) fn coordinator(settings: Settings, gone: &[NodeId]) -> Result<ExitCode, Failure> {
     start_log(&settings);
     let data = need(settings.data.clone(), "data", "the folder that the coordinator keeps its records in")?;
     let listen = need(settings.listen, "listen", "the address where others reach the coordinator")?;
@@ -73,8 +74,11 @@ pub(super) fn coordinator(settings: Settings) -> Result<ExitCode, Failure> {
         let (nodes, copies) = (nodes.len(), settings.replication);
         return Err(Failure::refused("Config", format!("nodes: {nodes} nodes cannot hold {copies} copies of a shard")));
     }
+    if let Some(node) = gone.iter().find(|node| !nodes.contains_key(node)) {
+        return Err(Failure::usage(format!("--gone: {node} is not among the `nodes` of the settings")));
+    }
     let disk = open_disk(&data, "records")?;
-    let options = coordinator_options(&settings, nodes);
+    let options = coordinator_options(&settings, nodes, gone);
     runtime(NETWORK_THREADS)?.block_on(async {
         let mut net_options = net_options(&settings, Peer::Coordinator)?;
         net_options.book.coordinator.get_or_insert_with(|| listen.to_string());
@@ -88,7 +92,7 @@ pub(super) fn coordinator(settings: Settings) -> Result<ExitCode, Failure> {
     })
 }
 
-fn coordinator_options(settings: &Settings, nodes: std::collections::BTreeMap<NodeId, String>) -> coordinator::Options {
+fn coordinator_options(settings: &Settings, nodes: BTreeMap<NodeId, String>, gone: &[NodeId]) -> coordinator::Options {
     let mut options = coordinator::Options {
         create: Some(NewCluster {
             nodes,
@@ -100,7 +104,7 @@ fn coordinator_options(settings: &Settings, nodes: std::collections::BTreeMap<No
                 period: millis(settings.anti_entropy_period_ms),
             },
             placement: Vec::new(),
-            gone: Vec::new(),
+            gone: gone.to_vec(),
         }),
         resend: millis(200),
         ping: millis(500),

@@ -1,12 +1,19 @@
-//! Clusters of real processes over TCP on this machine. What goes wrong under load is tried by `cargo xtask soak`.
+//! Clusters of real processes over TCP on this machine: the runbook's commands, and what an operator does when too much
+//! is lost. What goes wrong under load is tried by `cargo xtask soak`.
 
 #![cfg(all(unix, not(madsim)))]
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "real processes, files and clocks")]
 
+mod lost;
 mod runbook;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use miroir_store::env::real::FileDisk;
 
 /// A cluster that was started detached. It is ended when this goes.
 struct Cluster {
@@ -45,6 +52,42 @@ impl Cluster {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "miroir {}: {said}", arguments.join(" "));
         String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// Runs a command again and again until it ends with this exit code. Returns everything it printed then.
+    fn until(&self, arguments: &[&str], code: i32) -> String {
+        let end = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < end {
+            let mut command = Command::new(MIROIR);
+            command.args(["--set", "request_timeout_ms=500"]).args(arguments);
+            let output = command.env("MIROIR_CONFIG", self.folder.join("miroir.toml")).output().expect("it starts");
+            if output.status.code() == Some(code) {
+                return [output.stdout, output.stderr].map(|said| String::from_utf8(said).expect("text")).concat();
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("`miroir {}` has not ended with {code}", arguments.join(" "));
+    }
+
+    /// Sends a process of the cluster a signal.
+    fn signal(&self, name: &str, signal: &str) {
+        let listed = std::fs::read_to_string(self.folder.join("processes.json")).expect("the list");
+        let (_, rest) = listed.split_once(&format!("\"{name}\":")).expect("the process is listed");
+        let pid: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill starts");
+        assert!(sent.success(), "{name} lives");
+    }
+
+    /// Sends a process a signal that ends it, and waits until it has.
+    fn end(&self, name: &str, signal: &str) {
+        self.signal(name, signal);
+        // A process holds a lock on what it keeps.
+        let kept = self.folder.join(name).join(if name == "coordinator" { "records" } else { "documents" });
+        let end = Instant::now() + Duration::from_secs(10);
+        while FileDisk::open(&kept).is_err() {
+            assert!(Instant::now() < end, "{name} does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -88,6 +131,54 @@ fn held(cluster: &Cluster) -> String {
     let holding: Vec<&str> = new.split(',').collect();
     let joins = ["1", "2", "3", "4"].into_iter().find(|node| !holding.contains(node)).expect("one of four is free");
     format!("n{},n{},n{joins}", holding[0], holding[1])
+}
+
+/// Has a writer stop, also when the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// One process after another writes a document meanwhile, and each must be told that it is written.
+#[test]
+fn a_migration_is_aborted_and_another_finished_while_documents_are_written() {
+    let cluster = Cluster::up("abort", &["--nodes", "4", "--shards", "2"]);
+    let target = held(&cluster);
+    let stop = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut written = 0;
+            while !stop.load(Ordering::Relaxed) {
+                cluster.miroir(&["put", &format!("movies/{written}"), "under load"], 0);
+                written += 1;
+            }
+            written
+        });
+        let end = Stop(&stop);
+        cluster.miroir(&["migrate", "plan", "--shard", "s0", "--to", &target], 0);
+        // The joining node stands still, so that the copy is under way when the abort comes.
+        let joins = target.rsplit(',').next().expect("three names");
+        cluster.signal(joins, "-STOP");
+        cluster.miroir(&["migrate", "start", "m1"], 0);
+        while !cluster.miroir(&["migrate", "status", "m1"], 0).contains("DualWrite") {}
+        cluster.miroir(&["migrate", "abort", "m1"], 0);
+        cluster.signal(joins, "-CONT");
+        let watched = cluster.until(&["migrate", "status", "m1", "--watch"], 100);
+        assert!(watched.contains("m1 was aborted: aborted by an operator"), "{watched}");
+        cluster.miroir(&["migrate", "plan", "--shard", "s0", "--to", &target], 0);
+        cluster.miroir(&["migrate", "start", "m2", "--watch"], 0);
+        drop(end);
+        writer.join().expect("every write was acknowledged")
+    });
+    let scanned = cluster.miroir(&["scan", "movies"], 0);
+    assert_eq!(scanned.lines().count(), written, "every document that was acknowledged is there");
+    assert_eq!(cluster.miroir(&["drop", "movies", "--dry-run"], 0), format!("{written} documents would be deleted\n"));
+    assert_eq!(cluster.miroir(&["drop", "movies"], 0), format!("{written} documents are deleted\n"));
+    cluster.miroir(&["scan", "movies"], 4);
+    cluster.miroir(&["drop", "movies"], 4);
 }
 
 #[test]
