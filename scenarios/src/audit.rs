@@ -101,7 +101,7 @@ impl Audit {
         let Some(node) = self.0.directory.node(dropped.to) else { return };
         let Ok(Message::Batch { shard, ops, .. }) = decode(dropped.frame) else { return };
         let why = match dropped.why {
-            Why::Loss => format!("loss {}", self.loss(dropped.from, dropped.to)),
+            Why::Loss => self.loss(dropped.from, dropped.to),
             why => why.text(&node.to_string()).to_string(),
         };
         let mut books = self.books();
@@ -118,12 +118,15 @@ impl Audit {
         }
     }
 
-    /// How much a link loses, as the plan has it.
-    fn loss(&self, from: ProcessId, to: ProcessId) -> Ratio {
+    /// How much a link loses, as the plan has it; where nothing is lost by chance, a fault lost it.
+    fn loss(&self, from: ProcessId, to: ProcessId) -> String {
         let (names, network) = (self.0.world.trace().names(), &self.0.world.plan().network);
         let (from, to) = (names.name(from), names.name(to));
         let link = network.links.iter().find(|link| *link.from == *from && *link.to == *to);
-        link.and_then(|link| link.loss).unwrap_or(network.loss)
+        match link.and_then(|link| link.loss).unwrap_or(network.loss) {
+            chance if chance == Ratio::ZERO => "a fault of the link".to_owned(),
+            chance => format!("loss {chance}"),
+        }
     }
 
     /// A client begins an operation.
@@ -144,7 +147,7 @@ impl Audit {
             let current = books.settled_since.get(&shard).is_some_and(|since| *since < called);
             if current && self.0.auditor.is_under_acked(shard.0, doc, pair(version)) {
                 let text = format!("client-{client} was told that {} is safe, and no majority has it", request.key());
-                books.wrong.push(text);
+                books.wrong.push((at, text));
             }
         }
     }
@@ -388,7 +391,7 @@ impl Audit {
                 books.lives.insert(node, life(node));
                 if books.disks.insert(node, disk).is_some_and(|known| known != disk) {
                     if !books.was_wiped(node) {
-                        books.wrong.push(format!("{node} formatted a disk that nobody had wiped"));
+                        books.wrong.push((at, format!("{node} formatted a disk that nobody had wiped")));
                     }
                     for shard in 0..self.0.shard_count {
                         // First silent, then empty: it never answers with nothing.
@@ -404,9 +407,8 @@ impl Audit {
                     let epoch = installed.unwrap_or(Epoch::ZERO);
                     let known = books.installed.get(&(shard, node)).copied().unwrap_or(Epoch::ZERO);
                     if epoch < known {
-                        books
-                            .wrong
-                            .push(format!("{node} had installed epoch {known} of {shard} and came back with {epoch}"));
+                        let text = format!("{node} had installed epoch {known} of {shard} and came back with {epoch}");
+                        books.wrong.push((at, text));
                     }
                     // A drop or a wipe may have become durable in the very commit in which the node died.
                     let left = books.configs.get(&shard).is_some_and(|config| !config.is_member(node));
@@ -423,7 +425,7 @@ impl Audit {
                     let (before, now) = (books.session(shard, node, known), books.session(shard, node, epoch));
                     let kept = |(doc, version): &&(_, _)| auditor.held(process(node), *doc) == Some(*version);
                     let left = entries.iter().filter(kept).count();
-                    books.wrong.extend(promises::of_return(node, epoch, before, now, left));
+                    books.breaks(at, promises::of_return(node, epoch, before, now, left));
                     found.insert(shard.0, entries);
                 }
                 for shard in 0..self.0.shard_count {
@@ -440,18 +442,18 @@ impl Audit {
             }
             Event::Applied { node, shard, key, version } => {
                 let doc = auditor.intern(key.id());
-                books.wrong.extend(promises::of_replacing(auditor, process(node), node, &key, version, "a write"));
+                books.breaks(at, promises::of_replacing(auditor, process(node), node, &key, version, "a write"));
                 auditor.applied(at, process(node), shard.0, doc, pair(version), How::Write);
             }
             Event::Installed { node, config, wiped } => {
                 if let Some(committed) = books.configs.get(&config.shard)
                     && (config.epoch > committed.epoch || (config.epoch == committed.epoch && config != *committed))
                 {
-                    books.wrong.push(format!("{node} installed {config}, and committed is {committed}"));
+                    books.wrong.push((at, format!("{node} installed {config}, and committed is {committed}")));
                 }
                 let known = books.installed.get(&(config.shard, node)).copied().unwrap_or(Epoch::ZERO);
                 let held = auditor.holdings(process(node), config.shard.0);
-                books.wrong.extend(promises::of_install(books, node, &config, known, wiped, held));
+                books.breaks(at, promises::of_install(books, node, &config, known, wiped, held));
                 books.install(at, &self.0.directory, node, config.shard, config.epoch);
                 if config.is_member(node) {
                     books.dropped.remove(&(node, config.shard));
@@ -464,9 +466,9 @@ impl Audit {
                 }
             }
             Event::Dropped { node, shard } => {
-                books.wrong.extend(promises::of_drop(node, books.installed_config(shard, node)));
+                books.breaks(at, promises::of_drop(node, books.installed_config(shard, node)));
                 if !books.dropped.insert((node, shard)) {
-                    books.wrong.push(format!("{node} dropped {shard} twice, and was no member in between"));
+                    books.wrong.push((at, format!("{node} dropped {shard} twice, and was no member in between")));
                 }
                 auditor.dropped(at, process(node), shard.0, "dropped in cleanup");
             }
@@ -484,11 +486,11 @@ impl Audit {
                 auditor.config(at, config.shard.0, &config.to_string(), groups);
                 let shard = config.shard;
                 if let Some(last) = books.configs.get(&shard).filter(|last| last.epoch >= config.epoch) {
-                    books.wrong.push(format!("{config} was committed after {last}"));
+                    books.wrong.push((at, format!("{config} was committed after {last}")));
                 }
                 let passes = books.verified.remove(&shard).unwrap_or_default();
                 if let Some(last) = books.configs.get(&shard) {
-                    books.wrong.extend(promises::of_commit(last, &config, passes, self.0.eager_cleanup));
+                    books.breaks(at, promises::of_commit(last, &config, passes, self.0.eager_cleanup));
                 }
                 if books.configs.get(&shard).is_some_and(|last| last.epoch.generation < config.epoch.generation) {
                     // Migrations were records of the coordinator that is gone.
@@ -513,9 +515,9 @@ impl Audit {
                 books.copied.entry((node, shard)).or_default().push((at, through));
             }
             Event::Repaired { node, shard, key, version, purpose, session, read_at } => {
-                books.wrong.extend(promises::of_repair(node, books.installed_config(shard, node), session, read_at));
+                books.breaks(at, promises::of_repair(node, books.installed_config(shard, node), session, read_at));
                 let how = ledger::by(purpose);
-                books.wrong.extend(promises::of_replacing(auditor, process(node), node, &key, version, how));
+                books.breaks(at, promises::of_replacing(auditor, process(node), node, &key, version, how));
                 auditor.applied(at, process(node), shard.0, auditor.intern(key.id()), pair(version), How::Shipped(how));
                 books.repaired(node, shard, &key, version, purpose);
             }
@@ -523,7 +525,7 @@ impl Audit {
                 let doc = auditor.intern(key.id());
                 let config = books.installed_config(shard, node);
                 let wrong = promises::of_forgetting(auditor, books, &self.0.directory, config, node, (&key, version));
-                books.wrong.extend(wrong);
+                books.breaks(at, wrong);
                 auditor.forgot(at, process(node), shard.0, doc, pair(version));
                 books.forgotten_tombstones += 1;
                 books.forgotten.insert((shard, key));
@@ -544,8 +546,8 @@ impl Audit {
             }
             Event::Contradicted { shard, key, version } => {
                 let text = format!("{shard}: replicas hold different values of {key} under version {version}");
-                if !books.wrong.contains(&text) {
-                    books.wrong.push(text);
+                if books.wrong.iter().all(|(_, wrong)| *wrong != text) {
+                    books.wrong.push((at, text));
                 }
             }
             Event::Rotted { node, shard } => self.rots(at, books, node, shard),

@@ -87,8 +87,8 @@ pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> S
     let lost = windows.iter().map(|window| (window.doc.as_str(), window.opened_at, window.closed_at));
     let documents_searched = judge_history(&history, lost, &mut findings);
     judge_versions(&history, &mut findings);
-    for wrong in books.wrong.iter().take(SHOWN) {
-        findings.push(violation("promises", wrong.clone()).of_kind(kind::of_promise(wrong)));
+    for (at, wrong) in books.wrong.iter().take(SHOWN) {
+        findings.push(violation("promises", wrong.clone()).of_kind(kind::of_promise(wrong)).at(*at));
     }
     judge_copies(scenario, it, &books, &mut findings);
     let until = it.load.thinned_at().unwrap_or(now).min(books.healed_at.unwrap_or(now));

@@ -38,6 +38,13 @@ pub struct Finding {
     pub at: Option<Nanos>,
 }
 
+impl Finding {
+    /// Whether a client was told that a write is safe while no majority held it.
+    pub fn is_early_ack(&self) -> bool {
+        self.oracle == "promises" && self.cause.starts_with("client-")
+    }
+}
+
 /// A loss window.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Window {

@@ -48,7 +48,7 @@ pub struct Books {
     pub(super) missed: BTreeMap<(NodeId, Key), (Version, Nanos)>,
     /// Broken promises that no window shows: an installed epoch that falls, a commit that does not follow the last one,
     /// an acknowledgement that fewer replicas hold than it says.
-    pub wrong: Vec<String>,
+    pub wrong: Vec<(Nanos, String)>,
     /// Since when every node has installed the newest configuration of a shard.
     pub(super) settled_since: BTreeMap<ShardId, Nanos>,
     /// What was verified of each shard since its last commit.
@@ -80,6 +80,11 @@ pub struct Books {
 }
 
 impl Books {
+    /// Notes a promise that is broken, if one is.
+    pub(super) fn breaks(&mut self, at: Nanos, wrong: Option<String>) {
+        self.wrong.extend(wrong.map(|wrong| (at, wrong)));
+    }
+
     /// Whether the world has wiped a node's disk since this was last asked.
     pub(super) fn was_wiped(&mut self, node: NodeId) -> bool {
         let Some((Some(disk), known)) = self.sim_disks.get_mut(&node) else { return false };

@@ -25,6 +25,14 @@ pub fn of_window(evidence: &Evidence, window: &Window) -> String {
     checks.into_iter().flatten().next().unwrap_or_else(|| NONE.to_owned())
 }
 
+/// Why a write was acknowledged that too few held.
+pub fn of_ack(evidence: &Evidence, shard: u32, doc: &str, version: &str, at: Nanos) -> String {
+    let write = evidence.history.iter().find(|it| *it.key == *doc && it.ret == Some(at));
+    let fenced = write.and_then(|write| fence(evidence, shard, doc, write));
+    let early = || acknowledged_too_early(evidence, shard, doc, version, at);
+    fenced.or_else(early).or_else(|| went_back(evidence, shard, doc, version, at)).unwrap_or_else(|| NONE.to_owned())
+}
+
 /// Why something else went wrong.
 pub fn of_finding(evidence: &Evidence, finding: &Finding, doc: Option<&str>) -> String {
     let shard = doc.and_then(|doc| evidence.shard_of(doc));
@@ -43,6 +51,9 @@ pub fn of_finding(evidence: &Evidence, finding: &Finding, doc: Option<&str>) -> 
                 "a node says that something is durable only after its disk said so: a crash must not take it back".to_owned()
             })
         }),
+        ("promises", Some(doc), Some(shard)) => finding.at.and_then(|at| {
+            went_back(evidence, shard, doc, &newest_held(evidence, shard, doc, at)?, at)
+        }),
         ("progress", ..) => Some("every migration ends, and every replica gets what was committed, once faults have stopped".to_owned()),
         ("world", ..) => Some("no process panics, whatever the world does".to_owned()),
         _ => None,
@@ -57,6 +68,12 @@ fn newest_acked(evidence: &Evidence, doc: &str, before: Nanos) -> Option<(String
         _ => None,
     });
     acked.max_by_key(|(version, _)| counter(version))
+}
+
+/// The newest version that any node held before an instant.
+fn newest_held(evidence: &Evidence, shard: u32, doc: &str, before: Nanos) -> Option<String> {
+    let state = State::at(&evidence.ledger, before.saturating_sub(1));
+    state.held.get(&(shard, doc.to_owned()))?.values().max_by_key(|version| counter(version)).cloned()
 }
 
 /// No majority of some group held it when its client was told that it is safe.
@@ -219,6 +236,8 @@ pub fn readers_text(evidence: &Evidence, shard: u32, until: Nanos) -> String {
 /// What a node answered to a client while an operation was under way.
 pub struct Answered {
     pub node: String,
+    /// When it was asked, and when it answered.
+    pub asked_at: Nanos,
     pub at: Nanos,
     /// Under which epoch it was asked.
     pub epoch: String,
@@ -231,27 +250,36 @@ pub fn answers(evidence: &Evidence, shard: u32, doc: &str, operation: &Operation
     let until = operation.ret.unwrap_or(Nanos::MAX);
     let during = evidence.events.iter().skip_while(|it| it.at < operation.call).take_while(|it| it.at <= until);
     let (ask, answer) = (format!("ask s{shard} epoch "), format!("answer s{shard} epoch "));
-    // By node: the places at which the last question asked about the document, and its epoch.
-    let mut asked: BTreeMap<&str, (Vec<usize>, String)> = BTreeMap::new();
+    // By node: when the last question about the document came, its places in it, and its epoch.
+    let mut asked: BTreeMap<&str, (Nanos, Vec<usize>, &str)> = BTreeMap::new();
+    // By frame: when an answer was sent.
+    let mut sent: BTreeMap<u64, Nanos> = BTreeMap::new();
     let mut answered = Vec::new();
-    for event in during.filter(|it| it.is("deliver")) {
-        if event.from == client
+    for event in during {
+        let is_answer = event.to == client && event.label.starts_with(&answer);
+        if event.is("send") && is_answer {
+            sent.insert(event.frame(), event.at);
+        }
+        if event.is("deliver")
+            && event.from == client
             && let Some((epoch, ops)) = event.label.strip_prefix(&ask).and_then(|rest| rest.split_once(": "))
         {
             let places = ops.split(", ").enumerate().filter(|(_, op)| op.contains(doc)).map(|(place, _)| place);
-            asked.insert(&event.to, (places.collect(), epoch.to_owned()));
+            asked.insert(&event.to, (event.at, places.collect(), epoch));
         }
-        if event.to == client
-            && let Some((_, said)) = event.label.strip_prefix(&answer).and_then(|rest| rest.split_once(": "))
-            && let Some((places, epoch)) = asked.get(event.from.as_str())
+        if event.is("deliver")
+            && is_answer
+            && let Some((_, said)) = event.label.split_once(": ")
+            && let Some((asked_at, places, epoch)) = asked.get(event.from.as_str())
         {
             let said: Vec<&str> = said.split(", ").collect();
             let ours: Vec<&str> = places.iter().filter_map(|&place| said.get(place).copied()).collect();
             if !ours.is_empty() {
                 answered.push(Answered {
                     node: event.from.clone(),
-                    at: event.at,
-                    epoch: epoch.clone(),
+                    asked_at: *asked_at,
+                    at: sent.get(&event.frame()).copied().unwrap_or(event.at),
+                    epoch: (*epoch).to_owned(),
                     said: ours.join(", "),
                 });
             }
@@ -276,11 +304,15 @@ fn of_read(evidence: &Evidence, shard: u32, doc: &str, stuck: &Operation) -> Opt
 /// Somebody answered under an epoch that it had not installed, or no longer.
 fn fence(evidence: &Evidence, shard: u32, doc: &str, operation: &Operation) -> Option<String> {
     answers(evidence, shard, doc, operation).into_iter().find_map(|answered| {
-        let state = State::at(&evidence.ledger, answered.at);
-        let installed = state.installed.get(&(shard, answered.node.clone()))?.clone();
-        (installed != answered.epoch).then(|| {
+        let installed = |at| {
+            let state = State::at(&evidence.ledger, at);
+            state.installed.get(&(shard, answered.node.clone())).cloned()
+        };
+        let (before, after) = (installed(answered.asked_at), installed(answered.at)?);
+        let served = before.as_ref() == Some(&answered.epoch) || after == answered.epoch;
+        (!served).then(|| {
             format!(
-                "a node serves only the epoch that it has installed: {} answered `{}` under epoch {} at {}, and had installed {installed}",
+                "a node serves only the epoch that it has installed: {} answered `{}` under epoch {} at {}, and had installed {after}",
                 answered.node,
                 answered.said,
                 answered.epoch,

@@ -1,19 +1,19 @@
 //! The story of one finding: lines in simulated time, the rule that was broken, and what would have been without a fault.
 
+mod lines;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use miroir_scenarios::ledger::{Entry, State, counter, short};
-use miroir_sim::history::{Op, Operation, Outcome};
-use miroir_sim::time::{MILLIS, Nanos, in_seconds};
+use miroir_sim::history::Outcome;
+use miroir_sim::time::{Nanos, in_seconds};
 
 use crate::evidence::{Event, Evidence, Finding, Window};
 use crate::exit::Failure;
 
 use super::rules;
-
-/// How many lines of a story fit on a screen.
-const LINES: usize = 24;
+use lines::{LINES, Lines};
 
 /// How much of the cause is repeated at the top, in characters.
 const CAUSE: usize = 300;
@@ -92,21 +92,13 @@ fn of_window(evidence: &Evidence, window: &Window) -> Story {
     );
     let mut lines = Lines::new(evidence, *shard, doc);
     lines.frames_of(version, window.opened_at);
-    lines.ledger(Some(version), window.opened_at);
+    lines.ledger(Some(&[version.clone()].into()), window.opened_at);
     let state = State::at(&evidence.ledger, window.acked_at);
     lines.push(
         window.acked_at,
         format!("client-{} is told that it is safe: {}", window.client, held(&state, *shard, doc, version)),
     );
-    let state = State::at(&evidence.ledger, window.opened_at);
-    let groups = state.configs.get(shard).map(|(_, groups)| groups.clone()).unwrap_or_default();
-    let open =
-        format!("WINDOW OPENS: {}; {}, of {}", window.opened_by, held(&state, *shard, doc, version), grouped(&groups));
-    lines.push(window.opened_at, open);
-    match (window.closed_at, &window.closed_by) {
-        (Some(at), Some(by)) => lines.push(at, format!("window closes: {by}")),
-        _ => lines.push(evidence.record.simulated_ns, "still open at the end: lost for good".to_owned()),
-    }
+    lines.window(window);
     Story {
         title: title(evidence),
         what,
@@ -118,12 +110,45 @@ fn of_window(evidence: &Evidence, window: &Window) -> Story {
     }
 }
 
+/// A write that was acknowledged while too few held it.
+fn of_ack(evidence: &Evidence, shard: u32, doc: &str, version: &str, client: u32, at: Nanos) -> Story {
+    let state = State::at(&evidence.ledger, at);
+    let groups = state.configs.get(&shard).map(|(_, groups)| groups.clone()).unwrap_or_default();
+    let held = held(&state, shard, doc, version);
+    let mut lines = Lines::new(evidence, shard, doc);
+    lines.frames_of(version, at);
+    lines.ledger(Some(&[version.to_owned()].into()), at);
+    lines.installed(at);
+    lines.push(at, format!("client-{client} is TOLD TOO EARLY that it is safe: {held}, of {}", grouped(&groups)));
+    let same = evidence.windows.iter().filter(|window| window.doc == doc && window.version == version);
+    same.for_each(|window| lines.window(window));
+    Story {
+        title: title(evidence),
+        what: format!(
+            "{doc} of s{shard}, {}, was acknowledged to client-{client} at {} while no majority held it",
+            short(version),
+            in_seconds(at)
+        ),
+        doc: Some(doc.to_owned()),
+        lines: lines.finish(at),
+        rule: rules::of_ack(evidence, shard, doc, version, at),
+        sibling: None,
+        moment: Some(at),
+    }
+}
+
 /// Everything that is no window: what the clients saw, what came back, what stands still.
 fn of_finding(evidence: &Evidence, finding: &Finding, doc: Option<&str>) -> Story {
     let first = finding.cause.lines().next().unwrap_or_default();
     let doc = doc.map(str::to_owned).or_else(|| mentioned(&finding.cause));
     let moment = finding.at;
     let shard = doc.as_ref().and_then(|doc| evidence.shard_of(doc));
+    if let (Some(doc), Some(shard), Some(at)) = (&doc, shard, moment)
+        && finding.is_early_ack()
+        && let Some((client, version)) = acked_at(evidence, doc, at)
+    {
+        return of_ack(evidence, shard, doc, version, client, at);
+    }
     let mut story = Story {
         title: title(evidence),
         what: format!("{}: {}", finding.oracle, first.chars().take(CAUSE).collect::<String>()),
@@ -139,15 +164,48 @@ fn of_finding(evidence: &Evidence, finding: &Finding, doc: Option<&str>) -> Stor
     };
     let stuck = moment.and_then(|at| evidence.history.iter().find(|it| *it.key == *doc && it.call == at));
     let until = stuck.and_then(|it| it.ret).or(moment).unwrap_or(evidence.record.simulated_ns);
+    let versions = concerned(evidence, finding, &doc);
     let mut lines = Lines::new(evidence, shard, &doc);
-    lines.ledger(None, until);
+    lines.ledger(versions.as_ref(), until);
     for operation in evidence.history.iter().filter(|it| *it.key == *doc && it.call <= until) {
         let impossible = stuck.is_some_and(|stuck| stuck == operation);
-        lines.operation(operation, impossible);
+        let version = operation.version.map(|version| version.to_string());
+        if impossible || versions.as_ref().is_none_or(|of| version.is_some_and(|version| of.contains(&version))) {
+            lines.operation(operation, impossible);
+        }
     }
     story.lines = lines.finish(until);
     story.moment = story.moment.or(Some(until));
     story
+}
+
+/// Whom a client was told about at an instant, and which version of a document was safe.
+fn acked_at<'e>(evidence: &'e Evidence, doc: &str, at: Nanos) -> Option<(u32, &'e str)> {
+    evidence.ledger.iter().find_map(|line| match &line.entry {
+        Entry::Acked { client, doc: of, version, .. } if of == doc && line.at == at => Some((*client, &**version)),
+        _ => None,
+    })
+}
+
+/// The versions of a document that a finding is about; none if it may be about all.
+///
+/// A read that fits no instant: what it returned, and the newest of what had been read or acknowledged before it was
+/// called. A copy that went back: what it held, and what it got.
+fn concerned(evidence: &Evidence, finding: &Finding, doc: &str) -> Option<BTreeSet<String>> {
+    let at = finding.at?;
+    if let Some(stuck) = evidence.history.iter().find(|it| *it.key == *doc && it.call == at) {
+        let before = evidence.history.iter().filter(|it| *it.key == *doc && it.outcome == Outcome::Ok);
+        let seen = before.filter(|it| it.ret.is_some_and(|ret| ret <= stuck.call)).filter_map(|it| it.version);
+        let versions = stuck.version.into_iter().chain(seen.max());
+        return Some(versions.map(|version| version.to_string()).collect());
+    }
+    let (node, now) = evidence.ledger.iter().find_map(|line| match &line.entry {
+        Entry::Applied { node, doc: of, version, .. } if of == doc && line.at == at => Some((node, version)),
+        _ => None,
+    })?;
+    let before = State::at(&evidence.ledger, at.saturating_sub(1));
+    let held = before.held.get(&(evidence.shard_of(doc)?, doc.to_owned())).and_then(|held| held.get(node));
+    Some(held.into_iter().chain([now]).cloned().collect())
 }
 
 /// The end of the trace, for what concerns no document.
@@ -175,9 +233,15 @@ pub fn in_words(event: &Event) -> String {
         "send" => format!("{} sends {}: {}", event.from, event.to, event.label),
         "deliver" => format!("{} gets from {}: {}", event.to, event.from, event.label),
         "drop" => format!("LOST ({}) on the way from {} to {}: {}", event.why, event.from, event.to, event.label),
-        "call" | "return" => format!("client-{} {}s {}", event.client, event.event, event.text),
+        "call" | "return" => format!("client-{} {}s {}", event.client, event.event, without_times(&event.text)),
         _ => format!("{} {process} {}", event.event, event.text).trim().to_owned(),
     }
+}
+
+/// An operation as it prints, without whose it is and when: `client 1 write d000000 = c1-2 (711000116.., unknown)`.
+fn without_times(operation: &str) -> &str {
+    let words = operation.rsplit_once(" (").map_or(operation, |(words, _)| words);
+    words.strip_prefix("client ").and_then(|rest| rest.split_once(' ')).map_or(words, |(_, words)| words)
 }
 
 /// Who holds this version or a newer one.
@@ -206,192 +270,6 @@ pub fn mentioned(text: &str) -> Option<String> {
     text.split(|c: char| !c.is_ascii_alphanumeric()).find(is_document).map(str::to_owned)
 }
 
-/// The lines of a story about one document, gathered from all sides and put in order.
-struct Lines<'e> {
-    evidence: &'e Evidence,
-    shard: u32,
-    doc: &'e str,
-    /// Lines that may be left out if there are too many come with `false`.
-    found: Vec<(Nanos, bool, String)>,
-}
-
-impl<'e> Lines<'e> {
-    fn new(evidence: &'e Evidence, shard: u32, doc: &'e str) -> Lines<'e> {
-        Lines { evidence, shard, doc, found: Vec::new() }
-    }
-
-    fn push(&mut self, at: Nanos, line: String) {
-        self.found.push((at, true, line));
-    }
-
-    /// Frames that were to bring the version and were lost.
-    fn frames_of(&mut self, version: &str, until: Nanos) {
-        let wanted = format!("{} {}", self.doc, short(version));
-        let of_version =
-            self.evidence.events.iter().take_while(|it| it.at <= until).filter(|it| it.label.contains(&wanted));
-        let mut sent: Option<(Nanos, &str, Vec<&str>)> = None;
-        let mut lost = Vec::new();
-        for event in of_version {
-            match event.event.as_str() {
-                "send" if event.label.starts_with("ask ") => {
-                    sent.get_or_insert((event.at, &event.from, Vec::new())).2.push(&event.to);
-                }
-                "drop" => lost.push((
-                    event.at,
-                    true,
-                    format!("{} MISSES IT: the frame from {} is lost ({})", event.to, event.from, event.why),
-                )),
-                _ => {}
-            }
-        }
-        if let Some((at, from, mut to)) = sent {
-            to.sort_unstable();
-            to.dedup();
-            self.push(at, format!("{from} sends {} to {}", short(version), to.join(" ")));
-        }
-        self.found.extend(lost);
-    }
-
-    /// What the ledger says of the document (of one version, or of all), and of configurations and copies of its shard.
-    fn ledger(&mut self, version: Option<&str>, until: Nanos) {
-        let about = |doc: &str, it: &str| doc == self.doc && version.is_none_or(|version| version == it);
-        let mut held: std::collections::BTreeMap<&str, (u64, u128)> = std::collections::BTreeMap::new();
-        let mut started: BTreeSet<&str> = BTreeSet::new();
-        let mut found = Vec::new();
-        for line in self.evidence.ledger.iter().take_while(|line| line.at <= until) {
-            let at = line.at;
-            match &line.entry {
-                Entry::Applied { node, doc, version: it, by, .. } if doc == self.doc => {
-                    let before = held.insert(node, counter(it));
-                    if before.is_some_and(|before| before > counter(it)) {
-                        found.push((
-                            at,
-                            true,
-                            format!("{node} GOES BACK to {}: {by} replaced something newer", short(it)),
-                        ));
-                    } else if about(doc, it) {
-                        found.push((at, true, format!("{node} holds {} durably ({by})", short(it))));
-                    }
-                }
-                Entry::Missed { node, doc, version: it, why, .. } if about(doc, it) && !why.contains("was lost") => {
-                    found.push((at, true, format!("{node} MISSES {}: {why}", short(it))));
-                }
-                Entry::Missed { node, doc, version: it, why, .. } if version.is_none() && about(doc, it) => {
-                    found.push((at, true, format!("{node} misses {}: {why}", short(it))));
-                }
-                Entry::Acked { client, doc, version: it, .. } if version.is_none() && about(doc, it) => {
-                    found.push((at, false, format!("client-{client} is told that {} is safe", short(it))));
-                }
-                Entry::Forgotten { node, doc, version: it, .. } if about(doc, it) => {
-                    found.push((at, true, format!("{node} forgets the deletion {}", short(it))));
-                }
-                Entry::Dropped { node, shard, why } if *shard == self.shard => {
-                    held.remove(node.as_str());
-                    found.push((at, false, format!("{node} loses its copy of s{shard}: {why}")));
-                }
-                Entry::Opened { node, copies } => {
-                    let is_first = started.insert(node.as_str());
-                    let now = copies.iter().filter(|copy| copy.shard == self.shard).flat_map(|copy| &copy.documents);
-                    let now = now.clone().find(|(doc, _)| doc == self.doc).map(|(_, version)| version);
-                    let lost = held.remove(node.as_str()).filter(|before| now.is_none_or(|now| counter(now) < *before));
-                    held.extend(now.map(|now| (node.as_str(), counter(now))));
-                    if is_first {
-                        continue;
-                    }
-                    if lost.is_some() {
-                        found.push((at, true, format!("{node} starts again WITHOUT what it held durably")));
-                    } else {
-                        found.push((at, false, format!("{node} starts from its disk")));
-                    }
-                }
-                Entry::Committed { shard, text, .. } if *shard == self.shard => {
-                    found.push((at, false, format!("committed: {text}")));
-                }
-                Entry::Copied { node, shard, through } if *shard == self.shard => {
-                    let has = |through: &Option<String>| through.as_ref().is_none_or(|it| it.as_str() >= self.doc);
-                    let first = !found.iter().any(|(_, _, text): &(Nanos, bool, String)| {
-                        text.starts_with(&format!("{node} has got the page"))
-                    });
-                    if has(through) && first {
-                        found.push((at, true, format!("{node} has got the page that {} belongs to", self.doc)));
-                    }
-                }
-                Entry::Reconciled { shard, by, shipped } if *shard == self.shard && by == "the delta pass" => {
-                    found.push((
-                        at,
-                        true,
-                        format!(
-                            "{by} ends: {shipped} documents were lacking somewhere{}",
-                            rules::readers_text(self.evidence, *shard, at)
-                        ),
-                    ));
-                }
-                _ => {}
-            }
-        }
-        self.found.extend(found);
-        for event in self.evidence.events.iter().take_while(|it| it.at <= until) {
-            let is_worth = match event.event.as_str() {
-                // A client that has done its work ends.
-                "crash" => !event.process().starts_with("client-"),
-                kind => matches!(kind, "pause" | "fault_begin"),
-            };
-            if is_worth {
-                self.found.push((event.at, event.is("crash") && event.process().starts_with('n'), in_words(event)));
-            }
-        }
-    }
-
-    /// What a client saw.
-    fn operation(&mut self, operation: &Operation, impossible: bool) {
-        let who = format!("client-{}", operation.client);
-        let version =
-            operation.version.map(|version| format!(" ({})", short(&version.to_string()))).unwrap_or_default();
-        let what = match &operation.op {
-            Op::Read { value: Some(value) } => format!("reads {value}{version}"),
-            Op::Read { value: None } => "reads nothing".to_owned(),
-            Op::Write { value } => format!("writes {value}{version}"),
-            Op::Delete => format!("deletes{version}"),
-            Op::Cas { .. } => "compares and swaps".to_owned(),
-        };
-        let from = in_seconds(operation.call);
-        let text = match (operation.outcome, operation.ret) {
-            (Outcome::Ok, Some(ret)) if impossible => {
-                let state = State::at(&self.evidence.ledger, ret);
-                let held = state.held.get(&(self.shard, self.doc.to_owned())).into_iter().flatten();
-                let held: Vec<String> = held.map(|(node, version)| format!("{node} {}", short(version))).collect();
-                let asked = rules::answers(self.evidence, self.shard, self.doc, operation);
-                let asked: Vec<String> = asked.iter().map(|it| format!("{}: {}", it.node, it.said)).collect();
-                let text = format!(
-                    "{who} {what}: IMPOSSIBLE (called {from}); held are {}; answered had {}",
-                    held.join(", "),
-                    asked.join(", ")
-                );
-                return self.push(ret, text);
-            }
-            (Outcome::Ok, Some(ret)) => return self.found.push((ret, false, format!("{who} {what} (called {from})"))),
-            _ => format!("{who} {what}: outcome unknown to it"),
-        };
-        self.found.push((operation.call, false, text));
-    }
-
-    /// In order, and no more than a screen: the lines nearest to the failure stay, and those that must.
-    fn finish(mut self, moment: Nanos) -> Vec<(Nanos, String)> {
-        self.found.sort_by_key(|(at, ..)| *at);
-        self.found.dedup_by(|one, other| one.0.abs_diff(other.0) < MILLIS / 1_000 && one.2 == other.2);
-        let mut places: Vec<usize> = (0..self.found.len()).collect();
-        places.sort_by_key(|&place| (!self.found[place].1, self.found[place].0.abs_diff(moment)));
-        let kept: BTreeSet<usize> = places.into_iter().take(LINES).collect();
-        let left = self.found.len() - kept.len();
-        let found = self.found.into_iter().enumerate().filter(|(place, _)| kept.contains(place));
-        let mut lines: Vec<(Nanos, String)> = found.map(|(_, (at, _, text))| (at, text)).collect();
-        if let (Some(first), 1..) = (lines.first().map(|(at, _)| *at), left) {
-            lines.insert(0, (first, format!("({left} lines less near to the failure are left out)")));
-        }
-        lines
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -400,5 +278,11 @@ mod tests {
     fn a_document_is_found_in_words() {
         assert_eq!(mentioned("key d000063 is not linearizable").as_deref(), Some("d000063"));
         assert_eq!(mentioned("dead 0d000063 d00006 d0000631"), None);
+    }
+
+    #[test]
+    fn an_operation_is_told_without_its_times() {
+        assert_eq!(without_times("client 1 write d000000 = c1-2 (711000116.., unknown)"), "write d000000 = c1-2");
+        assert_eq!(without_times("client 12 read d000000 -> null (5..7)"), "read d000000 -> null");
     }
 }
