@@ -83,7 +83,7 @@ fn shrink(
     let jobs = options.jobs.map_or_else(crate::worker::cores, usize::from);
     let signals = Signals::install()?;
     let mut trials = Trials::new(worker, bundle, &fingerprint, folder, jobs, deadline, &first, signals);
-    let plan = steps::all(&mut trials, &original, &bundle.plan)?;
+    let plan = steps::all(&mut trials, &original, &first, &bundle.plan)?;
     trials.finish();
 
     // The end counts, not the way: the smallest plan once more, alone, in two processes.

@@ -14,6 +14,7 @@ use miroir_sim::shrink::{ddmin, least};
 use miroir_sim::time::{MICROS, MILLIS, Nanos};
 
 use crate::exit::Failure;
+use crate::record::Recorded;
 
 use super::trial::Trials;
 use super::write_down::Observed;
@@ -23,6 +24,12 @@ const LUCK: [u64; 3] = [0, 4, 16];
 
 /// How many other seeds the first step gets: without it, every other step is worth less.
 const FIRST_LUCK: u64 = 12;
+
+/// How many other seeds a failure gets that goes away when it is written down: a handful of operations is cheap to run.
+const CLOSE_LUCK: u64 = 400;
+
+/// What was done with a document this long before such a failure.
+const CLOSELY: Nanos = 15 * MILLIS;
 
 /// By how much the beginning of a migration is varied when it is moved.
 const GIVE_OR_TAKE_US: [i64; 13] =
@@ -52,10 +59,10 @@ pub fn sizes(plan: &Plan) -> [(&'static str, u64); 7] {
     ]
 }
 
-/// Takes every step, in rounds. `original` is the folder of the first run.
-pub fn all(trials: &mut Trials, original: &Path, plan: &Plan) -> Result<Plan, Failure> {
+/// Takes every step, in rounds. `original` is the folder of the first run, and `first` what came of it.
+pub fn all(trials: &mut Trials, original: &Path, first: &Recorded, plan: &Plan) -> Result<Plan, Failure> {
     let mut shrinking = Shrinking { trials, best: plan.clone(), luck: FIRST_LUCK, failure: None };
-    shrinking.write_down(&Observed::read(original)?);
+    shrinking.write_down(&Observed::read(original)?, first);
     shrinking.focus()?;
     let mut round = 0;
     while !shrinking.is_over() {
@@ -129,13 +136,33 @@ impl Shrinking<'_, '_> {
     }
 
     /// Operations and losses by name instead of by chance, or at least one of the two, or the plain load shortened.
-    fn write_down(&mut self, observed: &Observed) {
+    fn write_down(&mut self, observed: &Observed, first: &Recorded) {
         let scripted = observed.scripted(&self.best);
-        let plans = vec![observed.without_loss(&scripted), scripted];
-        if self.offer("write down what happened", plans).is_none() {
+        let plans = vec![observed.without_loss(&scripted), scripted.clone()];
+        if self.offer("write down what happened", plans).is_none() && !self.closely(&scripted, observed, first) {
             self.shorten_load();
         }
         self.change("faults from the beginning", |plan| plan.timing.chaos_from_us = 0);
+    }
+
+    /// Some failures hang by latencies that no script brings back: then only what was done with the document shortly before,
+    /// with so many seeds that they come again.
+    fn closely(&mut self, scripted: &Plan, observed: &Observed, first: &Recorded) -> bool {
+        let found_at = first.record.found_at_ns.unwrap_or_default();
+        let documents = mentioned(first.reason());
+        let is_close = |it: &&Scripted| {
+            let at = it.at_us * MICROS;
+            documents.contains(&it.document) && (found_at.saturating_sub(CLOSELY)..=found_at).contains(&at)
+        };
+        let script: Vec<Scripted> = scripted.workload.script.iter().filter(is_close).cloned().collect();
+        if script.is_empty() {
+            return false;
+        }
+        let close = with_script(scripted, &script);
+        self.luck = CLOSE_LUCK;
+        let found = self.offer("only what came just before", vec![observed.without_loss(&close), close]).is_some();
+        self.luck = FIRST_LUCK;
+        found
     }
 
     /// Only the documents that the finding speaks of, or those and what the same clients did shortly before: that is what
