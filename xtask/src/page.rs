@@ -28,6 +28,9 @@ const SCRIPT: &str = include_str!("page/page.js");
 /// Phases of a run, which the worlds signal like stages.
 const PHASES: [&str; 3] = ["chaos", "heal", "settle"];
 
+/// Why a process is gone that nobody crashed.
+const ENDED: &str = "ended by itself";
+
 /// Writes the page of a run into its folder.
 pub fn write(evidence: &Evidence, story: Option<&Story>, folder: &Path) -> Result<PathBuf, Failure> {
     let path = folder.join(FILE);
@@ -58,7 +61,9 @@ fn us(at: Nanos) -> f64 {
 fn data(evidence: &Evidence, story: Option<&Story>) -> Value {
     let mut lanes = Table::default();
     for name in ordered(&evidence.processes()) {
-        lanes.number(name);
+        if !is_idle(evidence, name) {
+            lanes.number(name);
+        }
     }
     let mut docs = Table::default();
     for operation in &evidence.history {
@@ -114,6 +119,12 @@ fn ordered<'a>(processes: &[&'a str]) -> Vec<&'a str> {
     let mut ordered = processes.to_vec();
     ordered.sort_by_key(|name| rank(name));
     ordered
+}
+
+/// A client of a small plan that never does anything has no lane.
+fn is_idle(evidence: &Evidence, name: &str) -> bool {
+    let number = name.strip_prefix("client-").and_then(|number| number.parse::<u32>().ok());
+    number.is_some_and(|number| evidence.history.iter().all(|operation| operation.client != number))
 }
 
 fn head(evidence: &Evidence) -> Value {
@@ -218,6 +229,8 @@ fn down(evidence: &Evidence, lanes: &Table) -> Vec<Value> {
     for event in &evidence.events {
         let process = event.process().to_owned();
         let (kind, begins) = match event.event.as_str() {
+            // A client that has done its work is not down.
+            "crash" if process.starts_with("client-") && event.why == ENDED => continue,
             "crash" => ("down", true),
             "start" => ("down", false),
             "pause" => ("paused", true),

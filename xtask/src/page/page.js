@@ -9,8 +9,11 @@
   const view = { from: 0, to: data.end, at: null, shard: null, doc: null, frames: true };
   let ink = {}, hits = [], drawn = { lines: 0, marks: 0 };
 
-  const seconds = (us) => (us / 1e6).toFixed(6) + " s";
+  // Cut off and not rounded, as everywhere else.
+  const seconds = (us) => (Math.floor(us) / 1e6).toFixed(6) + " s";
   const length = (us) => us >= 1e6 ? (us / 1e6).toFixed(3) + " s" : us >= 1e3 ? (us / 1e3).toFixed(3) + " ms" : us.toFixed(1) + " us";
+  // What the words of a story shout.
+  const BAD = /MISSES|OPENS|LOST|BACK|WITHOUT|EARLY|IMPOSSIBLE/;
   const docOf = (name) => data.docs.indexOf(name);
   const slowest = data.messages.reduce((most, m) => Math.max(most, m[1] === null ? 0 : m[1] - m[0]), 0);
   const longest = data.ops.reduce((most, o) => Math.max(most, (o[1] === null ? data.end : o[1]) - o[0]), 0);
@@ -163,9 +166,12 @@
     axis(board, 20, y);
     pen.save(); pen.beginPath(); pen.rect(LEFT, 0, board.width - LEFT - 7, y); pen.clip();
 
+    let after = -Infinity;
     for (const [at, phase] of data.phases) {
       if (at < view.from || at > view.to) continue;
-      pen.fillStyle = ink["--green"]; pen.fillRect(board.x(at), 20, 1, y - 20); pen.fillText(phase, board.x(at) + 3, y - 5);
+      const x = board.x(at), start = Math.max(x + 3, after);
+      pen.fillStyle = ink["--green"]; pen.fillRect(x, 20, 1, y - 20); pen.fillText(phase, start, y - 5);
+      after = start + pen.measureText(phase).width + 6;
     }
     data.faults.forEach(([id, text, from, to], n) => {
       if (band(board, from, to, faultsAt + faultRows[n] * 16, 14, ink["--fault"], id + ": " + text, ink["--amber"], "fault " + id + ": " + text + "\n" + seconds(from) + " to " + (to === null ? "the end" : seconds(to)))) {
@@ -175,7 +181,11 @@
     });
     migrations.forEach((migration, row) => {
       const of = data.stages.filter((s) => s[0] === migration);
+      // Activate takes no time: it is named with what begins in the same instant.
+      let passed = "";
       of.forEach(([, shard, at, stage, reason], n) => {
+        const words = passed + stage;
+        passed = n + 1 < of.length && of[n + 1][2] === at ? words + ", " : "";
         const next = n + 1 < of.length ? of[n + 1][2] : (stage === "Done" || stage === "Aborted" ? at + (view.to - view.from) * 0.02 : null);
         pen.globalAlpha = 0.35;
         const top = stagesAt + row * 20;
@@ -186,7 +196,7 @@
         pen.fillStyle = ink[STAGE[stage] || "--grey"]; pen.fillRect(board.x(at), top, 2, 18);
         if (room > 24) {
           pen.save(); pen.beginPath(); pen.rect(left, top, room - 2, 18); pen.clip();
-          pen.fillStyle = ink["--ink"]; pen.fillText(stage, left + 5, top + 9); pen.restore();
+          pen.fillStyle = ink["--ink"]; pen.fillText(words, left + 5, top + 9); pen.restore();
         }
       });
     });
@@ -198,7 +208,9 @@
       pen.globalAlpha = 1;
       if (!shown) return;
       pen.fillStyle = ink["--ink"];
-      pen.fillText("lost: " + window.doc + (window.declared ? " (declared)" : ""), Math.max(board.x(window.from), LEFT) + 4, top + 8);
+      const told = window.doc + " can be missed from " + seconds(window.from) + (window.to === null ? " on, for good" : " to " + seconds(window.to) + " (" + length(window.to - window.from) + ")") + (window.declared ? ", as declared" : "");
+      // To the left of the right edge, however late the window opens.
+      pen.fillText(told, Math.max(LEFT + 4, Math.min(Math.max(board.x(window.from), LEFT) + 4, board.width - 14 - pen.measureText(told).width)), top + 8);
       if (n < 40) for (const at of [window.from, window.to]) {
         if (at === null || at < view.from || at > view.to) continue;
         pen.strokeStyle = colour; pen.setLineDash([4, 3]); pen.beginPath(); pen.moveTo(board.x(at), top + 16); pen.lineTo(board.x(at), lanesAt + data.lanes.length * ROW); pen.stroke(); pen.setLineDash([]);
@@ -274,7 +286,7 @@
       pen.beginPath(); pen.moveTo(x1, y1); pen.lineTo(ex, ey); pen.stroke();
       if (lost) {
         pen.lineWidth = 2; pen.beginPath(); pen.moveTo(ex - 4, ey - 4); pen.lineTo(ex + 4, ey + 4); pen.moveTo(ex + 4, ey - 4); pen.lineTo(ex - 4, ey + 4); pen.stroke(); pen.lineWidth = 1;
-        if (shown.length < 40) { pen.fillStyle = ink["--red"]; pen.fillText("lost", ex + 7, ey); }
+        if (shown.length < 40) { pen.fillStyle = ink["--red"]; pen.fillText("lost on the way to " + data.lanes[at], ex + 7, ey); }
       } else if (shown.length < 600) {
         pen.fillStyle = ink["--grey"]; pen.beginPath(); pen.arc(ex, ey, 2, 0, 7); pen.fill();
       }
@@ -457,7 +469,7 @@
     for (const [at, line] of lines) {
       const item = document.createElement("li"), time = document.createElement("time");
       time.textContent = seconds(at);
-      item.className = /MISSES|OPENS|LOST|BACK|WITHOUT|IMPOSSIBLE/.test(line) ? "bad" : /committed|enters/.test(line) ? "stage" : "";
+      item.className = BAD.test(line) ? "bad" : /committed|enters/.test(line) ? "stage" : "";
       item.append(time, line);
       item.onclick = () => go(at);
       $("story").append(item);
@@ -487,9 +499,10 @@
   if (data.story && data.story.at !== null && location.hash.length < 2) {
     // Open where it went wrong, with the document that it went wrong for.
     view.doc = data.story.doc; view.at = data.story.at; $("doc").value = view.doc || "";
-    const times = data.story.lines.map((line) => line[0]), from = Math.min(...times), to = Math.max(...times);
-    const room = Math.max((to - from) * 0.08, 2e3);
-    look(from - room, to + room);
+    // From the first thing that went wrong, or the sending of what was lost, to the moment.
+    const worth = data.story.lines.filter((line) => BAD.test(line[1]) || / sends v/.test(line[1])).map((line) => line[0]);
+    const from = Math.min(data.story.at, ...worth), room = Math.max((data.story.at - from) * 0.3, 2e3);
+    look(from - room, data.story.at + room);
   }
   listen();
   draw();
