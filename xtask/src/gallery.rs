@@ -1,7 +1,8 @@
-//! `cargo xtask gallery`: what failures look like, for `docs/gallery.md`.
+//! `cargo xtask gallery`: what failures look like, for `docs/gallery.md` and the README.
 //!
 //! Each saved plan of a planted bug gives one section: what is planted, the plan, the explanation, the picture. All of it comes from
-//! running the plan now; only the pictures need a browser.
+//! running the plan now; only the pictures need a browser. `cargo xtask test docs` runs the plans again and draws nothing: times
+//! move with every change of the store, but what happened has to be what the document says.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 use crate::browser::Browser;
 use crate::bundle::Bundle;
+use crate::docs::Checked;
 use crate::exit::{ExitCode, Failure};
 use crate::explain;
+use crate::mutants::list;
 use crate::print::{note, out};
 use crate::runs;
 use crate::sweep::regressions;
@@ -20,6 +23,12 @@ use crate::workspace::Workspace;
 /// The document, and the folder of its pictures beside it.
 const DOCUMENT: &str = "docs/gallery.md";
 const PICTURES: &str = "docs/gallery";
+
+/// The part of the README that shows one of them, and whose it is.
+const README: &str = "README.md";
+const BEGIN: &str = "<!-- from here on: cargo xtask gallery -->";
+const END: &str = "<!-- to here -->";
+const SHOWN: &str = "M05";
 
 /// Size of a picture, in pixels.
 const SIZE: (u32, u32) = (1_500, 900);
@@ -31,57 +40,149 @@ Bugs planted on purpose, each found by `cargo xtask sweep --mutant M..`, made sm
 `scenarios/regressions`.
 ";
 
-/// Renders the document and its pictures.
+/// One planted bug, run and explained.
+struct Exhibit {
+    mutant: String,
+    /// The plan, from the root of the workspace.
+    path: PathBuf,
+    story: String,
+    page: PathBuf,
+}
+
+/// The documents as they should be.
+struct Rendered {
+    gallery: String,
+    readme: String,
+}
+
+/// Renders the documents and their pictures.
 pub fn run(workspace: &Workspace, build: Build) -> Result<ExitCode, Failure> {
     let worker = Worker::build(workspace, build)?;
-    let browser = Browser::find(workspace);
-    if browser.is_none() {
-        note("there is no chromium in the path: the pictures stay as they are");
+    let exhibits = exhibits(workspace, &worker)?;
+    let root = workspace.root();
+    match Browser::find(workspace) {
+        None => note("there is no chromium in the path: the pictures stay as they are"),
+        Some(browser) => {
+            let folder = root.join(PICTURES);
+            fs::create_dir_all(&folder).map_err(|error| Failure::io("create", folder.display(), &error))?;
+            for exhibit in &exhibits {
+                browser.screenshot(&exhibit.page, "", SIZE, &folder.join(picture(&exhibit.path)))?;
+            }
+        }
     }
-    let mut text = HEAD.to_owned();
-    let folder = workspace.root().join(PICTURES);
-    fs::create_dir_all(&folder).map_err(|error| Failure::io("create", folder.display(), &error))?;
+    let Rendered { gallery, readme } = render(root, &exhibits)?;
+    for (path, text) in [(DOCUMENT, gallery), (README, readme)] {
+        fs::write(root.join(path), text).map_err(|error| Failure::io("write", path, &error))?;
+        out(format!("wrote {path}"));
+    }
+    Ok(ExitCode::AsExpected)
+}
+
+/// Whether the documents tell what happens now, whatever the times.
+pub fn check(workspace: &Workspace, worker: &Worker) -> Result<Checked, Failure> {
+    let root = workspace.root();
+    let exhibits = exhibits(workspace, worker)?;
+    let Rendered { gallery, readme } = render(root, &exhibits)?;
+    let mut checked = Checked::default();
+    for (path, text) in [(DOCUMENT, gallery), (README, readme)] {
+        let stands = fs::read_to_string(root.join(path)).unwrap_or_default();
+        match differing_line(&stands, &text) {
+            None => checked.passed += 1,
+            Some(line) => checked.failed.push(format!("{path} is stale, line {line}; `cargo xtask gallery` writes it")),
+        }
+    }
+    for path in exhibits.iter().map(|exhibit| Path::new(PICTURES).join(picture(&exhibit.path))) {
+        match root.join(&path).exists() {
+            true => checked.passed += 1,
+            false => checked.failed.push(format!("there is no {}; `cargo xtask gallery` draws it", path.display())),
+        }
+    }
+    Ok(checked)
+}
+
+/// The number of the first line that differs by more than times and versions.
+fn differing_line(one: &str, other: &str) -> Option<usize> {
+    let (mut one, mut other) = (one.lines(), other.lines());
+    for number in 1.. {
+        match (one.next(), other.next()) {
+            (None, None) => break,
+            (Some(a), Some(b)) if without_numbers(a) == without_numbers(b) => {}
+            _ => return Some(number),
+        }
+    }
+    None
+}
+
+fn without_numbers(line: &str) -> String {
+    let plain = |word: &str| {
+        let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        let is_number = !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let is_version = bare.starts_with('v') && bare.contains(':');
+        if is_number || is_version { String::new() } else { word.to_owned() }
+    };
+    line.split_whitespace().map(plain).collect::<Vec<_>>().join(" ")
+}
+
+/// Runs every saved plan of a planted bug.
+fn exhibits(workspace: &Workspace, worker: &Worker) -> Result<Vec<Exhibit>, Failure> {
+    let mut exhibits = Vec::new();
     for path in regressions::files(workspace.root()) {
         let bundle = Bundle::read(&workspace.root().join(&path))?;
         let Some(mutant) = bundle.mutant.clone() else { continue };
-        out(format!("{mutant}: {}", path.display()));
-        let kept = runs::claim(&workspace.kept().join("runs"), &format!("gallery-{mutant}"))?;
-        let (story, page) = explain::kept(&worker, &bundle, &kept)?;
-        runs::keep(&kept)?;
-        let picture = picture(&path);
-        if let Some(browser) = &browser {
-            browser.screenshot(&page, "", SIZE, &workspace.root().join(PICTURES).join(&picture))?;
-        }
-        section(&mut text, workspace, &path, &mutant, &bundle, &story, &picture)?;
+        let folder = runs::claim(&workspace.kept().join("runs"), &format!("gallery-{mutant}"))?;
+        let (story, page) = explain::kept(worker, &bundle, &folder)?;
+        runs::keep(&folder)?;
+        exhibits.push(Exhibit { mutant, path, story, page });
     }
-    let document = workspace.root().join(DOCUMENT);
-    fs::write(&document, text).map_err(|error| Failure::io("write", document.display(), &error))?;
-    out(format!("wrote {DOCUMENT}"));
-    Ok(ExitCode::AsExpected)
+    Ok(exhibits)
+}
+
+fn render(root: &Path, exhibits: &[Exhibit]) -> Result<Rendered, Failure> {
+    let list = list::load(root)?;
+    let mut gallery = HEAD.to_owned();
+    for exhibit in exhibits {
+        let source = root.join(&exhibit.path);
+        let source = fs::read_to_string(&source).map_err(|error| Failure::io("read", source.display(), &error))?;
+        let (id, plan) = (&exhibit.mutant, exhibit.path.display());
+        let _ = write!(gallery, "\n## {id}");
+        if let Some(mutant) = list.mutants.iter().find(|mutant| mutant.id == *id) {
+            let _ = write!(gallery, ": {}\n\nSeen in {}.", mutant.does, mutant.seen_in);
+        }
+        let _ = write!(
+            gallery,
+            " Plan: [{plan}](../{plan}), of which this matters:\n\n```toml\n{}\n```\n",
+            shown(&source).join("\n")
+        );
+        let _ = write!(gallery, "\n{}", told(exhibit, "gallery"));
+    }
+    let readme = fs::read_to_string(root.join(README)).map_err(|error| Failure::io("read", README, &error))?;
+    let exhibit = exhibits.iter().find(|exhibit| exhibit.mutant == SHOWN);
+    let part = exhibit.map_or(String::new(), |exhibit| told(exhibit, PICTURES));
+    let readme = between(&readme, &part)
+        .ok_or_else(|| Failure::refused(format!("{README} has no place for a failure: `{BEGIN}` to `{END}`")))?;
+    Ok(Rendered { gallery, readme })
+}
+
+/// The command, its output, and the picture.
+fn told(exhibit: &Exhibit, pictures: &str) -> String {
+    let (plan, picture) = (exhibit.path.display(), picture(&exhibit.path));
+    format!(
+        "```console\ncargo xtask explain {plan}\n```\n\n```text\n{}\n```\n\n![the run of {}, where it went wrong]({pictures}/{})\n",
+        exhibit.story.trim_end(),
+        exhibit.mutant,
+        picture.display()
+    )
+}
+
+/// A document with another part between its marks.
+fn between(text: &str, part: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n\n{part}\n{END}{after}"))
 }
 
 fn picture(path: &Path) -> PathBuf {
     PathBuf::from(path.file_stem().unwrap_or_default()).with_extension("png")
-}
-
-fn section(
-    text: &mut String,
-    workspace: &Workspace,
-    path: &Path,
-    mutant: &str,
-    bundle: &Bundle,
-    story: &str,
-    picture: &Path,
-) -> Result<(), Failure> {
-    let (plan, name) = (path.display(), picture.display());
-    let kills = bundle.fingerprint.as_deref().unwrap_or_default();
-    let _ = write!(text, "\n## {mutant}\n\nPlan: [{plan}](../{plan}), fingerprint `{kills}`");
-    let source = fs::read_to_string(workspace.root().join(path)).map_err(|error| Failure::io("read", &plan, &error))?;
-    let plan_lines: Vec<&str> = shown(&source);
-    let _ = write!(text, ".\n\n```toml\n{}\n```\n", plan_lines.join("\n"));
-    let _ = write!(text, "\n```console\ncargo xtask explain {plan}\n```\n\n```text\n{}\n```\n", story.trim_end());
-    let _ = write!(text, "\n![the run of {mutant}, from the write to the loss](gallery/{name})\n");
-    Ok(())
 }
 
 /// What a plan is about: its load, its migrations and its faults.
@@ -108,5 +209,19 @@ mod tests {
             ["[plan.workload]", "script = []", "[[plan.sim.faults]]", "id = 'f'", "[plan.sim.faults.at]", "ms = 1"];
         assert_eq!(shown(source), expected);
         assert_eq!(picture(Path::new("scenarios/regressions/m05-x.toml")), Path::new("m05-x.png"));
+    }
+
+    #[test]
+    fn a_part_stands_between_its_marks() {
+        let text = format!("a\n{BEGIN}\nold\n{END}\nb\n");
+        assert_eq!(between(&text, "new\n"), Some(format!("a\n{BEGIN}\n\nnew\n\n{END}\nb\n")));
+        assert_eq!(between("a\n", "new\n"), None);
+    }
+
+    #[test]
+    fn times_and_versions_may_differ_and_nothing_else() {
+        assert_eq!(differing_line("x\n0.081 s  n1 MISSES v1:f2d9\n", "x\n0.0799 s  n1 MISSES v2:aa\n"), None);
+        assert_eq!(differing_line("x\n0.081 s  n1 MISSES v1:ab\n", "x\n0.081 s  n2 MISSES v1:ab\n"), Some(2));
+        assert_eq!(differing_line("x\n", "x\ny\n"), Some(2));
     }
 }

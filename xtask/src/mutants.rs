@@ -9,7 +9,7 @@
 //! seen, and which words the named cause has to contain to be the right one.
 
 mod hunt;
-mod list;
+pub mod list;
 mod report;
 
 use std::path::Path;

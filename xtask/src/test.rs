@@ -19,6 +19,7 @@ use crate::catalog::{self, Catalog, Entry};
 use crate::cli::{Area, MaxFail, Overrides, TraceLevel};
 use crate::docs;
 use crate::exit::{ExitCode, Failure};
+use crate::gallery;
 use crate::kills;
 use crate::partition::Partition;
 use crate::print::{green, note, out, red};
@@ -247,14 +248,16 @@ fn rounds(workspace: &Workspace) -> Result<Count, Failure> {
     Ok(Count { passed: total.played - total.failed, failed: total.failed })
 }
 
-/// Commands and links of the documents; the measured ones against their data, and a sample of that.
+/// Commands and links of the documents; the measured ones against their data, and a sample of that; the stories of the gallery.
 fn documents(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     let checked = docs::check(workspace.root())?;
     let mut count = Count { passed: checked.passed, failed: 0 };
     checked.failed.into_iter().for_each(|line| count.check(Err(line)));
-    let measured = report::check(workspace.root(), &Worker::build(workspace, build)?)?;
-    count.passed += measured.passed;
-    measured.failed.into_iter().for_each(|line| count.check(Err(line)));
+    let worker = Worker::build(workspace, build)?;
+    let measured = report::check(workspace.root(), &worker)?;
+    let shown = gallery::check(workspace, &worker)?;
+    count.passed += measured.passed + shown.passed;
+    measured.failed.into_iter().chain(shown.failed).for_each(|line| count.check(Err(line)));
     Ok(count)
 }
 

@@ -150,6 +150,16 @@
     });
   }
 
+  // When any fault is at work, however many are.
+  const troubled = [];
+  for (const [, , from, to] of [...data.faults].sort((a, b) => a[2] - b[2])) {
+    const end = to === null ? data.end : to, last = troubled[troubled.length - 1];
+    if (last && from <= last[1]) last[1] = Math.max(last[1], end); else troubled.push([from, end]);
+  }
+  function shade(board, top, height) {
+    for (const [from, to] of troubled) band(board, from, to, top, height, ink["--fault"], "", null, "a fault is at work");
+  }
+
   function timeline() {
     const faultRows = stacked(data.faults.map((f) => ({ from: f[2], to: f[3] })), 4);
     const windows = data.windows.filter(inWindow);
@@ -173,12 +183,8 @@
       pen.fillStyle = ink["--green"]; pen.fillRect(x, 20, 1, y - 20); pen.fillText(phase, start, y - 5);
       after = start + pen.measureText(phase).width + 6;
     }
-    data.faults.forEach(([id, text, from, to], n) => {
-      if (band(board, from, to, faultsAt + faultRows[n] * 16, 14, ink["--fault"], id + ": " + text, ink["--amber"], "fault " + id + ": " + text + "\n" + seconds(from) + " to " + (to === null ? "the end" : seconds(to)))) {
-        pen.fillStyle = ink["--fault"];
-        pen.fillRect(Math.max(board.x(from), LEFT), lanesAt, Math.max(1, Math.min(board.x(to === null ? data.end : to), board.width) - Math.max(board.x(from), LEFT)), data.lanes.length * ROW);
-      }
-    });
+    data.faults.forEach(([id, text, from, to], n) => band(board, from, to, faultsAt + faultRows[n] * 16, 14, ink["--fault"], id + ": " + text, ink["--amber"], "fault " + id + ": " + text + "\n" + seconds(from) + " to " + (to === null ? "the end" : seconds(to))));
+    shade(board, lanesAt, data.lanes.length * ROW);
     migrations.forEach((migration, row) => {
       const of = data.stages.filter((s) => s[0] === migration);
       // Activate takes no time: it is named with what begins in the same instant.
@@ -260,9 +266,21 @@
     }
   }
 
+  // When each lane was waiting for a document. Answers do not name it; they are drawn if they came meanwhile.
+  function waiting(doc) {
+    const lanes = new Map();
+    for (const op of data.ops) if (op[3] === doc) {
+      if (!lanes.has(op[2])) lanes.set(op[2], []);
+      lanes.get(op[2]).push([op[0], op[1] === null ? data.end : op[1]]);
+    }
+    return (lane, at) => (lanes.get(lane) || []).some(([from, to]) => from <= at && at <= to);
+  }
+
   function messagesOn(board, lane) {
     const pen = board.pen, from = first(data.messages, view.from - slowest), to = first(data.messages, view.to);
-    const about = view.doc, matches = (m) => (view.shard === null || m[6] === view.shard) && (!about || data.labels[m[5]].includes(about));
+    const about = view.doc, waits = about ? waiting(docOf(about)) : null;
+    const names = (m) => data.labels[m[5]].includes(about) || (data.labels[m[5]].startsWith("answer ") && m[1] !== null && waits(m[3], m[1]));
+    const matches = (m) => (view.shard === null || m[6] === view.shard) && (!about || names(m));
     const narrow = view.shard !== null || about;
     // With a filter everything is looked at; without one, only if it can be drawn.
     let shown = [];
@@ -333,7 +351,7 @@
     const board = canvas("plots", 190), pen = board.pen, latencyTop = 24, latencyBottom = 110, countTop = 126, countBottom = 180;
     axis(board, 18, 182);
     pen.save(); pen.beginPath(); pen.rect(LEFT, 0, board.width - LEFT - 7, 190); pen.clip();
-    for (const [, , from, to] of data.faults) band(board, from, to, latencyTop, 158, ink["--fault"], "", null, "a fault");
+    shade(board, latencyTop, 158);
     const doc = view.doc ? docOf(view.doc) : null;
     const from = first(data.ops, view.from), to = first(data.ops, view.to);
     const y = (us) => latencyBottom - Math.min(1, Math.max(0, Math.log10(Math.max(us, 10) / 10) / 6)) * (latencyBottom - latencyTop);
