@@ -96,6 +96,11 @@ impl Event {
         self.event == kind
     }
 
+    /// A client that has done its work is gone, and not down.
+    pub fn is_end_of_work(&self) -> bool {
+        self.is("crash") && self.process().starts_with("client-") && self.why == "ended by itself"
+    }
+
     /// Who asked for which reconcile job, or answered for it: `digest! job 7 n1: ...` is `("digest!", 7)`.
     pub fn job(&self) -> Option<(&str, u64)> {
         let (kind, rest) = self.label.split_once(" job ")?;

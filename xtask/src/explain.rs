@@ -88,6 +88,7 @@ fn state_at(evidence: &Evidence, at: Nanos, doc: Option<&str>) -> String {
     let mut down: Vec<String> = Vec::new();
     for event in so_far {
         match event.event.as_str() {
+            _ if event.is_end_of_work() => {}
             "crash" => down.push(format!("{} down", event.process())),
             "pause" => down.push(format!("{} paused", event.process())),
             "start" | "resume" => down.retain(|it| it.split(' ').next() != Some(event.process())),

@@ -28,9 +28,6 @@ const SCRIPT: &str = include_str!("page/page.js");
 /// Phases of a run, which the worlds signal like stages.
 const PHASES: [&str; 3] = ["chaos", "heal", "settle"];
 
-/// Why a process is gone that nobody crashed.
-const ENDED: &str = "ended by itself";
-
 /// Writes the page of a run into its folder.
 pub fn write(evidence: &Evidence, story: Option<&Story>, folder: &Path) -> Result<PathBuf, Failure> {
     let path = folder.join(FILE);
@@ -229,8 +226,7 @@ fn down(evidence: &Evidence, lanes: &Table) -> Vec<Value> {
     for event in &evidence.events {
         let process = event.process().to_owned();
         let (kind, begins) = match event.event.as_str() {
-            // A client that has done its work is not down.
-            "crash" if process.starts_with("client-") && event.why == ENDED => continue,
+            _ if event.is_end_of_work() => continue,
             "crash" => ("down", true),
             "start" => ("down", false),
             "pause" => ("paused", true),
