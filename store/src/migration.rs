@@ -300,3 +300,49 @@ fn copied(view: &View<'_>) -> Decision {
         Decision::Wait
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Replica;
+    use crate::id::Session;
+
+    /// The next step of a migration of shard 0 from n1 to n2 that stands in `stage`, long after it came there.
+    fn decided(stage: Stage, reason: Option<Reason>, is_safe: bool) -> Decision {
+        let disks: BTreeMap<NodeId, DiskId> = [1, 2].map(|n| (NodeId(n), DiskId(n.into()))).into();
+        let replica = Replica { node: NodeId(1), session: Session(Epoch::FIRST), disk: DiskId(1) };
+        let record = MigrationRecord {
+            id: MigrationId(1),
+            shard: ShardId(0),
+            target: vec![NodeId(2)],
+            from: vec![NodeId(1)],
+            cutover: Cutover::Skipped,
+            stage,
+            attempt: 1,
+            paused: false,
+            reason,
+        };
+        decide(&View {
+            now: Nanos::MAX,
+            record: &record,
+            config: &ShardConfig::initial(ShardId(0), 1, vec![replica]),
+            progress: &Progress::default(),
+            timing: &Timing::default(),
+            installed: &|_| Epoch::FIRST,
+            disks: &disks,
+            is_safe,
+        })
+    }
+
+    #[test]
+    fn what_may_not_be_opened_any_more_is_given_up_and_does_not_wait() {
+        let refused = Decision::GiveUp { reason: Reason::UnsafeCutover };
+        assert_eq!(decided(Stage::Planned, None, false), refused);
+        assert_eq!(decided(Stage::Aborted, Some(Reason::DrainTimeout), false), refused);
+        assert_eq!(decided(Stage::Aborted, Some(Reason::UnsafeCutover), false), Decision::Wait);
+        for (stage, reason) in [(Stage::Planned, None), (Stage::Aborted, Some(Reason::DrainTimeout))] {
+            let opened = decided(stage, reason, true);
+            assert!(matches!(opened, Decision::Commit { stage: Stage::DualWrite, .. }), "{opened:?}");
+        }
+    }
+}
