@@ -98,7 +98,7 @@ fn only_the_world_names_the_runtime_of_the_simulator() {
 #[test]
 fn only_the_wire_names_its_encoding() {
     for folder in ["sim/src", "store/src", "scenarios/src"] {
-        assert_eq!(uses(folder, &["bincode"], |name| name == "store/src/wire.rs"), [""; 0]);
+        assert_eq!(uses(folder, &["bincode"], |name| name == "store/src/wire/frame.rs"), [""; 0]);
     }
 }
 
