@@ -1,24 +1,27 @@
 //! How many documents are missing at Activate when nothing fetches what the joining replicas missed: by the arithmetic,
 //! beside what was seen.
 //!
-//! A document is missing if its last write before Activate was lost on the way to a majority of the new replicas. A write
-//! can be lost from the moment at which the document's page was read; a write under Joint is not acknowledged before a
-//! majority of the new replicas has it, and so makes up for what was lost before. With `w` writes in a stage, of which
-//! the share `s(d)` goes to document `d`, they come to `d` as a Poisson process, so that
+//! A document is missing if its last write before Activate was missed by a majority of the new replicas. A new replica can
+//! miss a write from the moment at which the document's page was read: the link loses it, or the replica has installed
+//! Joint already, while the old ones have not, and turns it away by its epoch. Once a majority of the old replicas has
+//! installed Joint, a write is not acknowledged before a majority of the new ones has it, and so makes up for what was missed
+//! before. A write goes to document `d` with chance `s(d)`, so that over all writes `w` before that
 //!
 //! ```text
-//! exposed   E = sum over d of  w s(d) (part of DualWrite after d's page was read)
-//! expected  m = p * sum over d of  (1 - exp(-that)) * exp(-(writes under Joint) s(d))  =  E p (1 - q)
+//! exposed   E = sum over d and w of  s(d)
+//! expected  m = sum over d and w of  s(d) (chance that a majority misses w) (1 - s(d)) ^ (writes after w)
 //! ```
 //!
-//! `s(d)` and the chance `p` come from the plan; the number of writes in a stage and the times of the pages are those of
-//! the run. Nothing is fitted.
+//! which is `E p (1 - q)` with `q`, the share of the missed writes whose document is written again in time. The chances
+//! come from the plan: `s(d)`, the loss of the link, and how much later a frame may come to one node than to another. How many
+//! writes there were, and when pages were read and configurations installed, is taken from the run. Nothing is fitted.
 
 use miroir_sim::Ratio;
 use miroir_sim::history::{Op, Outcome};
 use miroir_sim::record::Prediction;
 use miroir_sim::time::{MICROS, Nanos};
-use miroir_store::id::Key;
+use miroir_store::config::{Form, Replica};
+use miroir_store::id::{Key, NodeId};
 use miroir_store::migration::Stage;
 
 use crate::audit::Books;
@@ -33,27 +36,59 @@ pub fn predict(plan: &Plan, seen: &Seen) -> Option<Prediction> {
         return None;
     }
     let journey = seen.books.journeys.values().next()?;
-    let first = |wanted: Stage| journey.stages.iter().find(|(_, stage)| *stage == wanted).map(|(at, _)| *at);
-    let (dual, joint, activated) = (first(Stage::DualWrite)?, first(Stage::Drain)?, first(Stage::Cleanup)?);
-    let writes_in = |from: Nanos, to: Nanos| {
-        let acked = seen.history.iter().filter(|it| it.outcome == Outcome::Ok && !matches!(it.op, Op::Read { .. }));
-        acked.filter(|it| it.ret.is_some_and(|ret| from <= ret && ret < to)).count() as f64
+    let activated = journey.stages.iter().find(|(_, stage)| *stage == Stage::Cleanup).map(|(at, _)| *at)?;
+    let (_, joint) = seen.books.config_log.iter().find(|(_, config)| config.form == Form::Joint)?;
+    let installed = |replica: &Replica| {
+        let at = seen.books.installed_at.get(&(joint.shard, replica.node, joint.epoch));
+        at.copied().unwrap_or(Nanos::MAX)
     };
-    let (in_dual, in_joint) = (writes_in(dual, joint), writes_in(joint, activated));
-    let loss = plan.sim.network.links.first().and_then(|link| link.loss).unwrap_or(Ratio::ZERO);
-    let p = missed_by_majority(as_float(loss), migration.target.len());
+    let mut old: Vec<Nanos> = joint.old.iter().map(installed).collect();
+    old.sort_unstable();
+    let until = old[old.len() / 2].min(activated);
+
     let network = &plan.sim.network;
-    // A page is durable that much after it was read.
-    let shipping = (network.latency_mean_us + plan.sim.disk.sync_mean_us) * MICROS;
+    // A node answers once what it has taken is durable. So much earlier than its client knew had a write come to its node; a
+    // page was read before such a commit and a frame too, and after it comes the commit that makes it durable.
+    let sync = plan.sim.disk.sync_mean_us * MICROS;
+    let on_its_way = network.latency_mean_us * MICROS + sync;
+    let acked = seen.history.iter().filter(|it| it.outcome == Outcome::Ok && !matches!(it.op, Op::Read { .. }));
+    let mut writes: Vec<Nanos> = acked.filter_map(|it| it.ret?.checked_sub(on_its_way)).collect();
+    writes.sort_unstable();
+    let exposed_until = writes.partition_point(|at| *at < until);
+    let under_joint = writes.partition_point(|at| *at < activated) - exposed_until;
+
+    let loss = network.links.first().and_then(|link| link.loss).unwrap_or(Ratio::ZERO);
+    let spread = ((network.latency_mean_us - network.latency_min_us) * MICROS) as f64;
+    let misses = |joiner: &Replica| -> Vec<f64> {
+        let installed = installed(joiner);
+        let turned_away = |at: &Nanos| chance_later(installed as f64 - *at as f64, spread);
+        writes[..exposed_until].iter().map(|at| either(as_float(loss), turned_away(at))).collect()
+    };
+    let misses: Vec<Vec<f64>> = joint.new.iter().map(misses).collect();
+
     let documents = u64::from(plan.workload.documents);
-    let (mut exposed, mut last) = (0.0, 0.0);
+    let (mut exposed, mut last, mut expected): (f64, f64, f64) = (0.0, 0.0, 0.0);
     for n in 0..documents {
-        let read_at = page_read_at(&seen.books, n)?.saturating_sub(shipping).clamp(dual, joint);
-        let part = (joint - read_at) as f64 / (joint - dual) as f64;
+        // A page that comes too late, or never, makes up for nothing.
+        let read_at = |joiner: &Replica| {
+            let durable = page_durable_at(&seen.books, joiner.node, n).filter(|at| *at < activated);
+            durable.map_or(0, |at| at.saturating_sub(on_its_way + sync))
+        };
+        let read: Vec<Nanos> = joint.new.iter().map(read_at).collect();
         let share = share(n, documents);
-        let here = in_dual * share * part;
-        exposed += here;
-        last += (1.0 - (-here).exp()) * (-in_joint * share).exp();
+        // From the last write back: the chance that it goes to this document, and none after it does.
+        let mut last_one = share * (1.0 - share).powi(under_joint as i32);
+        for (w, at) in writes[..exposed_until].iter().enumerate().rev() {
+            if read.iter().filter(|read| *read <= at).count() <= read.len() / 2 {
+                break;
+            }
+            let chance = |(misses, read): (&Vec<f64>, &Nanos)| if read <= at { misses[w] } else { 0.0 };
+            let chances: Vec<f64> = misses.iter().zip(&read).map(chance).collect();
+            exposed += share;
+            last += last_one;
+            expected += last_one * majority(&chances);
+            last_one *= 1.0 - share;
+        }
     }
     let opened = seen.windows.iter().filter(|window| window.opened_at == activated);
     let millionths = |value: f64| (value * 1e6).round() as u64;
@@ -63,7 +98,7 @@ pub fn predict(plan: &Plan, seen: &Seen) -> Option<Prediction> {
         loss_millionths: millionths(as_float(loss)),
         exposed: exposed.round() as u64,
         rewritten_millionths: millionths(1.0 - last / exposed),
-        expected_millionths: millionths(p * last),
+        expected_millionths: millionths(expected),
         missing: opened.count() as u64,
     })
 }
@@ -72,20 +107,55 @@ fn as_float(ratio: Ratio) -> f64 {
     f64::from(ratio.num()) / f64::from(ratio.den())
 }
 
-/// The chance that a majority of so many new replicas, none of which stayed, misses a write that each misses with this chance.
-fn missed_by_majority(loss: f64, replicas: usize) -> f64 {
-    match replicas {
-        1 => loss,
-        _ => 3.0 * loss * loss * (1.0 - loss) + loss * loss * loss,
-    }
+/// The chance of one or both of two things that know nothing of each other.
+fn either(one: f64, other: f64) -> f64 {
+    one + other - one * other
 }
 
-/// When the page that brought a document was durable, on the average over the joining nodes.
-fn page_read_at(books: &Books, n: u64) -> Option<Nanos> {
+/// The chance that a frame comes to one node later than to another by at least so much. What is above the least latency is
+/// exponential with this mean on both ways, so their difference has Laplace's distribution.
+fn chance_later(by: f64, mean: f64) -> f64 {
+    let tail = 0.5 * (-by.abs() / mean.max(1.0)).exp();
+    if by >= 0.0 { tail } else { 1.0 - tail }
+}
+
+/// The chance that a majority of replicas misses a write which each misses with a chance of its own.
+fn majority(chances: &[f64]) -> f64 {
+    // By how many of the replicas so far miss it.
+    let mut missed_by = vec![1.0];
+    for chance in chances {
+        missed_by.push(0.0);
+        for count in (0..missed_by.len()).rev() {
+            let one_more = if count == 0 { 0.0 } else { missed_by[count - 1] * chance };
+            missed_by[count] = missed_by[count] * (1.0 - chance) + one_more;
+        }
+    }
+    missed_by[chances.len() / 2 + 1..].iter().sum()
+}
+
+/// When the page that brought a document to a node was durable there.
+fn page_durable_at(books: &Books, node: NodeId, n: u64) -> Option<Nanos> {
     let key = document(n);
     let holds = |through: &Option<Key>| through.as_ref().is_none_or(|through| *through >= key);
-    let pages = books.copied.values().filter_map(|pages| pages.iter().find(|(_, through)| holds(through)));
-    let times: Vec<Nanos> = pages.map(|(at, _)| *at).collect();
-    let count = times.len() as Nanos;
-    (count > 0).then(|| times.iter().sum::<Nanos>() / count)
+    let mut pages = books.copied.iter().filter(|((of, _), _)| *of == node).flat_map(|(_, pages)| pages);
+    pages.find(|(_, through)| holds(through)).map(|(at, _)| *at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_of_three_is_two() {
+        let (loss, close) = (0.1, |one: f64, other: f64| (one - other).abs() < 1e-12);
+        assert!(close(majority(&[loss]), loss));
+        assert!(close(majority(&[loss; 3]), 3.0 * loss * loss * (1.0 - loss) + loss * loss * loss));
+        assert!(close(majority(&[1.0, loss, loss]), either(loss, loss)));
+        assert!(close(majority(&[1.0, 1.0, 0.0]), 1.0) && close(majority(&[1.0, 0.0, 0.0]), 0.0));
+    }
+
+    #[test]
+    fn either_of_two_frames_may_be_the_later_one() {
+        assert_eq!([chance_later(0.0, 5.0), chance_later(1e9, 5.0), chance_later(-1e9, 5.0)], [0.5, 0.0, 1.0]);
+    }
 }

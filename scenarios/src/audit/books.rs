@@ -36,6 +36,8 @@ pub struct Books {
     pub configs: BTreeMap<ShardId, ShardConfig>,
     pub config_log: Vec<(Nanos, ShardConfig)>,
     pub installed: BTreeMap<(ShardId, NodeId), Epoch>,
+    /// When each node first had each epoch of a shard.
+    pub installed_at: BTreeMap<(ShardId, NodeId, Epoch), Nanos>,
     pub journeys: BTreeMap<MigrationId, Journey>,
     pub warnings: Vec<(Nanos, String)>,
     pub refusals: Vec<(Nanos, String, String)>,
@@ -138,6 +140,7 @@ impl Books {
     /// A node has installed an epoch durably.
     pub(super) fn install(&mut self, at: Nanos, directory: &Directory, node: NodeId, shard: ShardId, epoch: Epoch) {
         self.installed.insert((shard, node), epoch);
+        self.installed_at.entry((shard, node, epoch)).or_insert(at);
         let Some(committed) = self.configs.get(&shard).map(|config| config.epoch) else { return };
         let mut nodes = directory.nodes();
         if nodes.all(|(node, _)| self.installed.get(&(shard, node)).is_some_and(|epoch| *epoch >= committed)) {
