@@ -204,6 +204,7 @@ fn conclude(scenario: &'static Scenario, plan: &Plan, ended: Ended<Seen>) -> Out
     record.simulated_ns = ended_at;
     record.service = seen.service.clone();
     record.prediction = prediction::predict(plan, &seen);
+    record.round_trip_ns = plan.sim.network.round_trip();
     Outcome { record, plan: plan.clone(), seen, trace: ended.trace, ended_at }
 }
 

@@ -7,16 +7,13 @@ use std::collections::BTreeMap;
 
 use miroir_sim::coverage::count_mark;
 use miroir_sim::history::{Op, Operation, Outcome};
-use miroir_sim::record::Service;
+use miroir_sim::record::{STEADY, Service};
 use miroir_sim::time::Nanos;
 use miroir_store::id::Key;
 use miroir_store::migration::Stage;
 
 use crate::audit::Journey;
 use crate::workload::COLLECTION;
-
-/// Before a shard's first migration and after its last.
-pub const STEADY: &str = "steady";
 
 /// From when to when a stage lasted, both included: Activate is over at the instant at which it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ratio::Ratio;
+use crate::time::{MICROS, Nanos};
 
 /// The simulator's part of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,13 @@ pub struct NetworkPlan {
     /// Exceptions, one per directed link.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<LinkPlan>,
+}
+
+impl NetworkPlan {
+    /// What a frame takes there and back on the average.
+    pub fn round_trip(&self) -> Nanos {
+        2 * self.latency_mean_us * MICROS
+    }
 }
 
 impl Default for NetworkPlan {

@@ -75,7 +75,13 @@ pub struct Record {
     /// Loss windows, by what they came from and how long they lasted.
     #[serde(default, skip_serializing_if = "Losses::is_empty")]
     pub losses: Losses,
+    /// What a frame takes there and back on the average, as drawn for this run's network.
+    #[serde(default)]
+    pub round_trip_ns: u64,
 }
+
+/// The name under which [`Record::service`] has the time before a shard's first migration and after its last.
+pub const STEADY: &str = "steady";
 
 /// Writes in one stage, at full load. Times in simulated nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,7 +121,7 @@ pub struct Prediction {
     pub missing: u64,
 }
 
-/// Loss windows of one run or of many, counted in three ways.
+/// Loss windows of one run or of many, counted in four ways.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Losses {
     /// By why a write was missed.
@@ -124,6 +130,9 @@ pub struct Losses {
     pub by_stage: BTreeMap<String, u64>,
     /// By length: the least power of two of milliseconds that it stays below; 0 for those that never closed.
     pub by_length_ms: BTreeMap<u64, u64>,
+    /// By stage, then cause, then length: milliseconds rounded up to two digits; 0 for those that never closed.
+    #[serde(default)]
+    pub lengths_ms: BTreeMap<String, BTreeMap<String, BTreeMap<u64, u64>>>,
 }
 
 impl Losses {
@@ -137,6 +146,11 @@ impl Losses {
         add(&mut self.by_cause, &other.by_cause);
         add(&mut self.by_stage, &other.by_stage);
         add(&mut self.by_length_ms, &other.by_length_ms);
+        for (stage, causes) in &other.lengths_ms {
+            for (cause, lengths) in causes {
+                add(self.lengths_ms.entry(stage.clone()).or_default().entry(cause.clone()).or_default(), lengths);
+            }
+        }
     }
 }
 
@@ -212,6 +226,7 @@ impl Record {
             service: BTreeMap::new(),
             prediction: None,
             losses: Losses::default(),
+            round_trip_ns: 0,
         }
     }
 
@@ -263,7 +278,7 @@ mod tests {
                 r#""build":"","acked":2100,"rejected":0,"unknown":0,"windows":{"transient":0,"superseded":0,"permanent":0,"total_ns":0,"#,
                 r#""max_ns":0},"refusals":[],"loss_ppm":0,"unavailable_ns":{"writes":0,"reads":0},"migrations":{"done":0,"aborted":0,"#,
                 r#""refused":0},"faults":{"drop":31},"marks":{"delta pass shipped a missed document":1},"simulated_ns":0,"wall_ms":0,"#,
-                r#""cause":null,"oracle":null,"found_at_ns":null,"matrix":{},"service":{},"prediction":null}"#
+                r#""cause":null,"oracle":null,"found_at_ns":null,"matrix":{},"service":{},"prediction":null,"round_trip_ns":0}"#
             )
         );
         assert_eq!(Record::from_json(&line).expect("reads what it wrote"), record);

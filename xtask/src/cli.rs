@@ -206,7 +206,7 @@ pub struct Shrink {
 
 #[derive(Debug, Args)]
 pub struct Report {
-    /// Change nothing; fail if a document is not as rendered, or a sample of the data no longer holds
+    /// Change nothing; fail if a document is not as rendered, or a seed of its data no longer holds
     #[arg(long)]
     pub check: bool,
 }
@@ -216,12 +216,15 @@ pub struct Qualify {
     /// Default: all
     #[arg(value_enum)]
     pub subjects: Vec<Subject>,
-    /// Only rows whose name contains this text
+    /// Only rows whose name contains this text; the engine has none of its own
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
-    /// At most so many seeds a row
+    /// At most so many seeds a row; the steps of the coordinator stay whole
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: Option<u64>,
+    /// Only rows that the data lacks, or has from another build or another command
+    #[arg(long)]
+    pub missing: bool,
 }
 
 #[derive(Debug, Args)]

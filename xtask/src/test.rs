@@ -248,7 +248,7 @@ fn rounds(workspace: &Workspace) -> Result<Count, Failure> {
     Ok(Count { passed: total.played - total.failed, failed: total.failed })
 }
 
-/// Commands and links of the documents; the measured ones against their data, and a sample of that; the stories of the gallery.
+/// Commands and links of the documents; the measured ones against their data, and a seed of each row; the stories of the gallery.
 fn documents(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     let checked = docs::check(workspace.root())?;
     let mut count = Count { passed: checked.passed, failed: 0 };

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use miroir_sim::record::Service;
+use miroir_sim::record::{STEADY, Service};
 use miroir_sim::time::{MICROS, Nanos};
 use miroir_sim::{Dice, Ratio, sometimes};
 use miroir_store::migration::Stage;
@@ -12,7 +12,6 @@ use miroir_store::migration::Stage;
 use crate::catalog::{Scenario, Windows};
 use crate::cluster::Cluster;
 use crate::plan::Plan;
-use crate::service::STEADY;
 
 pub const SCENARIO: Scenario = Scenario {
     id: "cutover/concurrent_migration_writes",
@@ -57,7 +56,7 @@ fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
         let Some(steady) = service.get(STEADY) else {
             return vec!["nothing was measured before the migration".to_owned()];
         };
-        let round_trip = 2 * it.plan.sim.network.latency_mean_us * MICROS;
+        let round_trip = it.plan.sim.network.round_trip();
         let stages = service.iter().filter(|(stage, _)| *stage != STEADY);
         stages.flat_map(|(stage, met)| waits(stage, met, steady, round_trip)).collect()
     })

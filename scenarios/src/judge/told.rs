@@ -61,20 +61,30 @@ fn cause(window: &Window) -> &'static str {
 }
 
 /// Sums per cause, per stage and per length. Lengths are counted by the least power of two of milliseconds that they stay
-/// below; windows that never closed by 0.
+/// below, and rounded up to two digits; windows that never closed by 0.
 pub fn losses(windows: &[Window]) -> Losses {
     let mut losses = Losses::default();
     for window in windows {
-        *losses.by_cause.entry(cause(window).to_owned()).or_default() += 1;
-        *losses.by_stage.entry(window.stage.clone()).or_default() += 1;
+        let (stage, cause) = (window.stage.clone(), cause(window).to_owned());
+        *losses.by_cause.entry(cause.clone()).or_default() += 1;
+        *losses.by_stage.entry(stage.clone()).or_default() += 1;
         let length = window.closed_at.map(|closed| closed.saturating_sub(window.opened_at));
         *losses.by_length_ms.entry(length.map_or(0, below_ms)).or_default() += 1;
+        let lengths = losses.lengths_ms.entry(stage).or_default().entry(cause).or_default();
+        *lengths.entry(length.map_or(0, rounded_ms)).or_default() += 1;
     }
     losses
 }
 
 fn below_ms(length: Nanos) -> u64 {
     (length / MILLIS + 1).next_power_of_two()
+}
+
+/// In milliseconds, rounded up to two digits: one in ten too long at most, and never too short.
+fn rounded_ms(length: Nanos) -> u64 {
+    let ms = length.div_ceil(MILLIS).max(1);
+    let step = 10_u64.pow(ms.ilog10().saturating_sub(1));
+    ms.div_ceil(step) * step
 }
 
 #[cfg(test)]
@@ -135,5 +145,17 @@ mod tests {
         assert_eq!(losses.by_cause, [("a dual-write was lost".to_owned(), 2)].into());
         assert_eq!(losses.by_stage, [("Cleanup".to_owned(), 1), ("DeltaPass".to_owned(), 1)].into());
         assert_eq!(losses.by_length_ms, [(0, 1), (4, 1)].into());
+        let lengths = |length| [("a dual-write was lost".to_owned(), [(length, 1)].into())].into();
+        assert_eq!(
+            losses.lengths_ms,
+            [("Cleanup".to_owned(), lengths(0)), ("DeltaPass".to_owned(), lengths(3))].into()
+        );
+    }
+
+    #[test]
+    fn a_length_is_rounded_up_to_two_digits() {
+        let rounded =
+            [1, MILLIS, 99 * MILLIS, 99 * MILLIS + 1, 101 * MILLIS, 990 * MILLIS, 991 * MILLIS].map(rounded_ms);
+        assert_eq!(rounded, [1, 1, 99, 100, 110, 990, 1_000]);
     }
 }

@@ -4,29 +4,36 @@ use std::ops::Range;
 
 use clap::ValueEnum;
 
-use crate::catalog::{CANARY, Catalog, DEFAULT, Entry};
+use crate::catalog::{Catalog, DEFAULT, Entry};
 use crate::cli::Overrides;
+use crate::exit::Failure;
 
-/// What is measured together, and rendered from one file.
+/// What is measured together, and kept in one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Subject {
-    /// Every scenario in the profiles usual and storm
+    /// Every scenario in the profiles usual and storm; with it, loss windows and what a cutover costs those who write
     Coverage,
     /// Anti-entropy on and off, with the delta pass and without it
     Configurations,
     /// What the gate prevents: loss by the quality of the joining link
     Curve,
+    /// The coordinator dies before and after every step of a migration
+    Steps,
     /// 100,000 crashes of the store's engine, 64,000 flipped bits, 300,000 fuzzed inputs, a million documents reconciled
     Engine,
 }
 
 impl Subject {
+    /// Those whose rows are sweeps.
+    pub const SWEPT: [Subject; 4] = [Subject::Coverage, Subject::Configurations, Subject::Curve, Subject::Steps];
+
     /// The name of its file below `docs/data`.
     pub const fn file(self) -> &'static str {
         match self {
             Subject::Coverage => "coverage",
             Subject::Configurations => "configurations",
             Subject::Curve => "curve",
+            Subject::Steps => "steps",
             Subject::Engine => "engine",
         }
     }
@@ -52,8 +59,9 @@ const SWARM: u64 = 100_000;
 /// Seeds of each cell of the four configurations.
 const CONFIGURATION: u64 = 500;
 
-/// Seeds of each point of the curve.
-const POINT: u64 = 40;
+/// Seeds of each point of the curve. Where three replicas are replaced, two of them have to miss a write.
+const POINT: u64 = 200;
+const POINT_OF_THREE: u64 = 500;
 
 /// The scenario with both defences off.
 const UNSAFE: &str = "cutover/loss_rate_no_ae_no_delta";
@@ -61,28 +69,37 @@ const UNSAFE: &str = "cutover/loss_rate_no_ae_no_delta";
 /// Losses of the joining link on the curve.
 const LOSSES: [&str; 6] = ["1/1000", "5/1000", "1/100", "2/100", "5/100", "10/100"];
 
-/// All measurements of the subjects, each with at most `most` seeds.
-pub fn all(catalog: &Catalog, subjects: &[Subject], most: Option<u64>) -> Vec<Measurement> {
+/// The scenario in which every step of the coordinator has its seed, and how many seeds that takes.
+const STEPS: &str = "cutover/coordinator_crash_recovery";
+const ALL_STEPS: u64 = 128;
+
+/// All measurements of the subjects, each with at most `most` seeds. A scenario that is named here and does not exist is an
+/// error: nothing is left out in silence.
+pub fn all(catalog: &Catalog, subjects: &[Subject], most: Option<u64>) -> Result<Vec<Measurement>, Failure> {
     let subjects = if subjects.is_empty() { Subject::value_variants() } else { subjects };
     let mut measurements = Vec::new();
     for subject in subjects {
         match subject {
             Subject::Coverage => measurements.extend(coverage(catalog)),
-            Subject::Configurations => measurements.extend(configurations(catalog)),
-            Subject::Curve => measurements.extend(curve(catalog)),
+            Subject::Configurations => measurements.extend(configurations()),
+            Subject::Curve => measurements.extend(curve()),
+            Subject::Steps => measurements.push(steps()),
             // No sweep: see the engine's own part.
             Subject::Engine => {}
         }
     }
-    for measurement in &mut measurements {
+    // Not a sample: with fewer seeds it would be something else.
+    for measurement in measurements.iter_mut().filter(|it| it.subject != Subject::Steps) {
         let end = measurement.seeds.start.saturating_add(most.unwrap_or(u64::MAX));
         measurement.seeds.end = measurement.seeds.end.min(end);
     }
-    measurements
+    for measurement in &measurements {
+        catalog.select(std::slice::from_ref(&measurement.scenario))?;
+    }
+    Ok(measurements)
 }
 
 fn coverage(catalog: &Catalog) -> Vec<Measurement> {
-    let entries = catalog.all_but_canary();
     let rows = |entry: &Entry| {
         let usual = if entry.id == DEFAULT { SWARM } else { USUAL };
         [("usual", usual), ("storm", STORM)].map(|(profile, seeds)| Measurement {
@@ -93,45 +110,51 @@ fn coverage(catalog: &Catalog) -> Vec<Measurement> {
             overrides: Overrides { profile: Some(profile.to_owned()), ..Overrides::default() },
         })
     };
-    entries.into_iter().filter(|entry| entry.id != CANARY).flat_map(rows).collect()
+    catalog.all_but_canary().into_iter().flat_map(rows).collect()
 }
 
 /// The same plans in all four, but for the two defences: one replica, and a joining link that loses one write in twenty.
-fn configurations(catalog: &Catalog) -> Vec<Measurement> {
+fn configurations() -> Vec<Measurement> {
     let cells = [
         ("on/on", "cutover/with_anti_entropy"),
         ("off/on", "cutover/no_ae_with_delta"),
         ("on/skipped", "cutover/skip_delta_with_ae"),
         ("off/skipped", UNSAFE),
     ];
-    let known = cells.into_iter().filter(|(_, scenario)| catalog.named(scenario).is_some());
-    let rows = known.map(|(name, scenario)| Measurement {
+    let row = |(name, scenario): (&str, &str)| Measurement {
         subject: Subject::Configurations,
         name: name.to_owned(),
         scenario: scenario.to_owned(),
         seeds: 0..CONFIGURATION,
         overrides: overrides(&["replication=1", "network.joiner_loss=5/100"]),
-    });
-    rows.collect()
+    };
+    cells.map(row).to_vec()
 }
 
-fn curve(catalog: &Catalog) -> Vec<Measurement> {
+fn curve() -> Vec<Measurement> {
     let mut rows = Vec::new();
-    if catalog.named(UNSAFE).is_none() {
-        return rows;
-    }
-    for replication in [1, 3] {
+    for (replication, seeds) in [(1, POINT), (3, POINT_OF_THREE)] {
         for loss in LOSSES {
             rows.push(Measurement {
                 subject: Subject::Curve,
                 name: format!("replication {replication}, loss {loss}"),
                 scenario: UNSAFE.to_owned(),
-                seeds: 0..POINT,
+                seeds: 0..seeds,
                 overrides: overrides(&[&format!("replication={replication}"), &format!("network.joiner_loss={loss}")]),
             });
         }
     }
     rows
+}
+
+fn steps() -> Measurement {
+    Measurement {
+        subject: Subject::Steps,
+        name: "every step".to_owned(),
+        scenario: STEPS.to_owned(),
+        seeds: 0..ALL_STEPS,
+        overrides: Overrides::default(),
+    }
 }
 
 fn overrides(set: &[&str]) -> Overrides {

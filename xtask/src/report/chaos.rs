@@ -1,188 +1,192 @@
 //! `docs/chaos_testing_report.md`: what the scenarios found, over how many seeds, and what follows for whoever moves a shard.
+//!
+//! Each part says in a sentence that it has not been measured yet where its rows are missing. The order of the rows in the
+//! files does not matter.
+
+mod configurations;
+mod coverage;
+mod curve;
+mod service;
+mod steps;
+mod windows;
 
 use std::path::Path;
 
-use miroir_sim::coverage::Matrix;
 use miroir_sim::plan::FaultKind;
+use miroir_sim::record::STEADY;
+use miroir_store::migration::Stage;
 
+use crate::catalog::Catalog;
 use crate::data::{File, Row};
 use crate::exit::Failure;
+use crate::print::counted;
 use crate::qualify::Subject;
-use crate::qualify::sums::Sums;
+use crate::sweep::Tally;
 
 use super::mutants;
-use super::rate::{self, percent};
-use super::tables::{Table, ms, number};
+use super::tables::{Table, number};
 use super::{Rendered, fill};
 
 const PATH: &str = "docs/chaos_testing_report.md";
 
 const TEMPLATE: &str = include_str!("chaos_testing_report.md");
 
-pub fn render(root: &Path) -> Result<Vec<Rendered>, Failure> {
-    let rows = |subject: Subject| File::<Sums>::read(root, subject.file()).map(|file| file.rows);
-    let (coverage, configurations) = (rows(Subject::Coverage)?, rows(Subject::Configurations)?);
+/// The rows of all subjects, each in the order in which they are shown.
+#[derive(Clone, Debug, Default)]
+struct Data {
+    /// Every scenario but the canary, as the worker lists them.
+    scenarios: Vec<String>,
+    coverage: Vec<Row<Tally>>,
+    configurations: Vec<Row<Tally>>,
+    curve: Vec<Row<Tally>>,
+    steps: Vec<Row<Tally>>,
+}
+
+impl Data {
+    fn read(root: &Path, catalog: &Catalog) -> Result<Data, Failure> {
+        let rows = |subject: Subject| File::<Tally>::read(root, subject.file()).map(|file| file.rows);
+        let [coverage, configurations, curve, steps] = Subject::SWEPT.map(rows);
+        let scenarios = catalog.all_but_canary().into_iter().map(|entry| entry.id.clone()).collect();
+        let (coverage, configurations, curve, steps) = (coverage?, configurations?, curve?, steps?);
+        Ok(Data { scenarios, coverage, configurations, curve, steps }.in_order())
+    }
+
+    fn in_order(mut self) -> Data {
+        self.coverage.sort_by_key(|row| coverage::place(&self.scenarios, &row.name));
+        self.configurations.sort_by_key(|row| configurations::place(&row.name));
+        self.curve.sort_by_key(|row| curve::place(&row.measured));
+        self.steps.sort_by(|one, other| one.name.cmp(&other.name));
+        self
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &Row<Tally>> {
+        self.coverage.iter().chain(&self.configurations).chain(&self.curve).chain(&self.steps)
+    }
+
+    fn sum(&self, of: impl Fn(&Tally) -> u64) -> u64 {
+        self.rows().map(|row| of(&row.measured)).sum()
+    }
+}
+
+pub fn render(root: &Path, catalog: &Catalog) -> Result<Vec<Rendered>, Failure> {
+    Ok(rendered(&Data::read(root, catalog)?, mutants::section(root)?))
+}
+
+fn rendered(data: &Data, mutants: String) -> Vec<Rendered> {
+    let lines = [
+        configurations::follows(&data.configurations),
+        windows::follows(&data.coverage),
+        curve::follows(&data.curve),
+        service::follows(&data.coverage),
+        steps::follows(&data.steps),
+    ];
     let text = fill(
         TEMPLATE,
         &[
-            ("summary", summary(&coverage)),
-            ("coverage", coverage_table(&coverage)),
-            ("findings", findings(&coverage)),
-            ("matrix", matrix(&coverage)),
-            ("configurations", configurations_table(&configurations)),
-            ("recommendation", recommendation(&configurations)),
-            ("mutants", mutants::section(root)?),
-            ("commands", commands(&coverage, &configurations)),
+            ("summary", summary(data)),
+            ("findings", findings(data)),
+            ("coverage", coverage::table(&data.coverage)),
+            ("matrix", coverage::matrix(&data.coverage)),
+            ("causes", windows::causes(&data.coverage)),
+            ("lengths", windows::lengths(&data.coverage)),
+            ("configurations", configurations::table(&data.configurations)),
+            ("curve", curve::section(&data.curve)),
+            ("service", service::section(&data.coverage)),
+            ("steps", steps::section(&data.steps)),
+            ("follows", bullets(lines.concat())),
+            ("mutants", mutants),
+            ("commands", commands(data)),
         ],
     );
-    Ok(vec![Rendered { path: PATH, text }])
+    let pictures = [windows::picture(&data.coverage), curve::picture(&data.curve)];
+    [Rendered { path: PATH, text }].into_iter().chain(pictures.into_iter().flatten()).collect()
 }
 
-fn sum(rows: &[Row<Sums>], of: impl Fn(&Sums) -> u64) -> u64 {
-    rows.iter().map(|row| of(&row.measured)).sum()
+/// What is said where nothing was measured.
+fn not_yet(command: &str) -> String {
+    format!("*Not measured yet: `{command}`.*\n")
+}
+
+fn bullets(lines: Vec<String>) -> String {
+    lines.into_iter().map(|line| format!("- {line}\n")).collect()
+}
+
+/// A picture with a sentence for those who cannot see it.
+fn shown(alternative: &str, path: &str) -> String {
+    format!("![{alternative}]({})\n\n", path.trim_start_matches("docs/"))
+}
+
+/// Where a stage, or what lies between migrations, stands in the life of one.
+fn stage_place(name: &str) -> (usize, String) {
+    use Stage::{Aborted, Activate, Cleanup, DeltaPass, Done, Drain, DualWrite, Planned};
+    let stages = [Planned, DualWrite, Drain, DeltaPass, Activate, Cleanup, Done, Aborted];
+    let before = if name == STEADY || name == "chaos" { 0 } else { stages.len() + 1 };
+    let place = stages.iter().position(|stage| stage.to_string() == name).map_or(before, |place| place + 1);
+    (place, name.to_owned())
 }
 
 /// What was run, in one paragraph.
-fn summary(coverage: &[Row<Sums>]) -> String {
-    let mut scenarios: Vec<&str> = coverage.iter().map(|row| row.measured.scenario.as_str()).collect();
+fn summary(data: &Data) -> String {
+    if data.rows().next().is_none() {
+        return not_yet("cargo xtask qualify");
+    }
+    let mut scenarios: Vec<&str> = data.rows().map(|row| row.measured.id()).collect();
     scenarios.sort_unstable();
     scenarios.dedup();
-    let faults = sum(coverage, |sums| FaultKind::NAMES.iter().map(|kind| sums.matrix.total(kind)).sum());
+    let faults = data.sum(|tally| FaultKind::NAMES.iter().map(|kind| tally.matrix.total(kind)).sum());
     format!(
-        "{} scenarios, {} runs, {} acknowledged writes, {} planned faults that struck, {} migrations that ended at their \
-         target and {} that went back, {:.1} hours of simulated time.",
-        scenarios.len(),
-        number(sum(coverage, |sums| sums.runs)),
-        number(sum(coverage, |sums| sums.acked)),
+        "{}, {} runs, {} acknowledged writes, {} planned faults that struck, {} migrations that ended at their target and \
+         {} that went back, {:.1} hours of simulated time.",
+        counted(scenarios.len() as u64, "scenario"),
+        number(data.sum(Tally::seeds)),
+        number(data.sum(|tally| tally.acked)),
         number(faults),
-        number(sum(coverage, |sums| sums.migrations.done)),
-        number(sum(coverage, |sums| sums.migrations.aborted)),
-        sum(coverage, |sums| sums.simulated_ns) as f64 / 3.6e12,
+        number(data.sum(|tally| tally.migrations.done)),
+        number(data.sum(|tally| tally.migrations.aborted)),
+        data.sum(|tally| tally.simulated_ns) as f64 / 3.6e12,
     )
 }
 
-fn coverage_table(coverage: &[Row<Sums>]) -> String {
-    let header = [
-        "profile, scenario",
-        "seeds",
-        "as expected",
-        "acked",
-        "transient",
-        "superseded",
-        "permanent",
-        "longest window",
-        "marks",
-    ];
-    let mut table = Table::new(&header, |column| column > 0);
-    for Row { name, measured, .. } in coverage {
-        let windows = &measured.windows;
-        let reached = measured.declared.len() - measured.unreached().len();
-        let longest = if windows.max_ns == 0 { "-".to_owned() } else { ms(windows.max_ns) };
-        let numbers = [measured.runs, measured.passed(), measured.acked].map(number);
-        let windows = [windows.transient, windows.superseded, windows.permanent].map(number);
-        let ends = [longest, format!("{reached} of {}", measured.declared.len())];
-        table.row([name.clone()].into_iter().chain(numbers).chain(windows).chain(ends));
-    }
-    table.text()
-}
+/// How many seeds of a row a finding names.
+const NAMED: usize = 5;
 
-/// Runs that were not as expected, and marks that nobody reached: what a reader must not overlook.
-fn findings(coverage: &[Row<Sums>]) -> String {
+/// Runs that were not as expected, marks that nobody reached, and rows that are missing: what a reader must not overlook.
+fn findings(data: &Data) -> String {
     let mut lines = Vec::new();
-    for Row { name, measured, .. } in coverage {
-        let failed = measured.runs - measured.passed();
-        if failed > 0 {
+    for Row { name, measured, .. } in data.rows() {
+        let failing = measured.failing();
+        if !failing.is_empty() {
+            let seeds: Vec<String> = failing.iter().take(NAMED).map(ToString::to_string).collect();
+            let more = if failing.len() > NAMED { " and others" } else { "" };
             lines.push(format!(
-                "- **{name}**: {} of {} runs were not as expected.",
-                number(failed),
-                number(measured.runs)
+                "**{name}**: {} of {} runs were not as expected (seeds {}{more}).",
+                number(failing.len() as u64),
+                number(measured.seeds()),
+                seeds.join(", "),
             ));
         }
-        for mark in measured.unreached() {
-            lines.push(format!("- **{name}** never reached `{mark}`."));
-        }
+        lines.extend(measured.unreached().iter().map(|mark| format!("**{name}** never reached `{mark}`.")));
     }
-    if lines.is_empty() {
-        "Every run was as expected, and every declared mark was reached.".to_owned()
+    let missing = coverage::missing(&data.scenarios, &data.coverage);
+    let whole = if lines.is_empty() && data.rows().next().is_some() {
+        "Every run was as expected, and every declared mark was reached."
     } else {
-        lines.join("\n")
+        ""
+    };
+    if !missing.is_empty() {
+        lines.push(format!("Not measured yet: {}.", missing.join(", ")));
     }
+    format!("{whole}\n\n{}", bullets(lines)).trim().to_owned()
 }
 
-/// Which fault began in which stage, all rows together.
-fn matrix(coverage: &[Row<Sums>]) -> String {
-    let mut whole = Matrix::default();
-    coverage.iter().for_each(|row| whole.merge(&row.measured.matrix));
-    let phases: Vec<&str> = whole.rows().map(|(phase, _)| phase).collect();
-    let header: Vec<&str> = ["fault"].into_iter().chain(phases.iter().copied()).collect();
-    let mut table = Table::new(&header, |column| column > 0);
-    for kind in FaultKind::NAMES {
-        let counts = phases.iter().map(|phase| number(whole.get(phase, kind)));
-        table.row([kind.to_owned()].into_iter().chain(counts));
-    }
-    table.text()
-}
-
-fn configurations_table(configurations: &[Row<Sums>]) -> String {
-    let header = [
-        "anti-entropy",
-        "delta pass",
-        "runs",
-        "acked",
-        "lost for good",
-        "lost for a while",
-        "loss",
-        "95 % interval",
-        "the coordinator says",
-    ];
-    let mut table = Table::new(&header, |column| (2..8).contains(&column));
-    for Row { name, measured, .. } in configurations {
-        let (anti_entropy, delta) = name.split_once('/').unwrap_or((name, ""));
-        let rate = rate::of(measured);
-        let interval = match measured.lost.writes {
-            0 => format!("below {}", percent(rate.high)),
-            _ => format!("{} to {}", percent(rate.low), percent(rate.high)),
-        };
-        let permanent = measured.windows.permanent;
-        let numbers = [measured.runs, measured.acked, permanent, measured.lost.writes.saturating_sub(permanent)];
-        let verdict = match (anti_entropy, delta) {
-            ("on", "on") => "allowed, the default",
-            ("off", "on") => "allowed, with a warning: no second defence",
-            ("on", _) => "allowed, with a warning: windows open at Activate",
-            _ => "refused: `UnsafeCutover`; measured with the gate overridden",
-        };
-        let ends = [percent(rate.measured), interval, verdict.to_owned()];
-        table.row([anti_entropy.to_owned(), delta.to_owned()].into_iter().chain(numbers.map(number)).chain(ends));
-    }
-    table.text()
-}
-
-/// What follows from the four configurations, with their numbers.
-fn recommendation(configurations: &[Row<Sums>]) -> String {
-    let mut lines = Vec::new();
-    for Row { name, measured, .. } in configurations {
-        let (runs, acked) = (number(measured.runs), number(measured.acked));
-        let (lost, permanent) = (measured.lost.writes, measured.windows.permanent);
-        lines.push(match (name.as_str(), lost) {
-            ("on/on", 0) => format!("- Keep the delta pass. With it and anti-entropy, none of {acked} acknowledged writes in {runs} runs was ever missing."),
-            ("off/on", 0) => format!("- The delta pass alone held as well: none of {acked} writes was missing. Anti-entropy is then the defence against what nobody thought of, and it is off."),
-            ("on/skipped", _) if permanent == 0 => format!(
-                "- Skipping the delta pass trades safety for time: {} of {acked} writes could be missed for a while, the longest for {}; anti-entropy or newer writes ended every one. Skip it only for data that may be read stale for that long.",
-                number(lost),
-                ms(measured.windows.max_ns)
-            ),
-            ("off/skipped", _) => format!("- With both off, {} of {acked} acknowledged writes were lost for good. That is why the coordinator refuses, and why no flag overrides it.", number(permanent)),
-            _ => format!("- **{name} is not as promised**: {} of {acked} writes had a loss window, {} of them for good.", number(lost), number(permanent)),
-        });
-    }
-    lines.join("\n")
-}
-
-/// The command, build and seeds behind each row.
-fn commands(coverage: &[Row<Sums>], configurations: &[Row<Sums>]) -> String {
+/// The command and build behind each row.
+fn commands(data: &Data) -> String {
     let mut table = Table::new(&["row", "command", "build"], |_| false);
-    for Row { name, stamp, .. } in coverage.iter().chain(configurations) {
+    for Row { name, stamp, .. } in data.rows() {
         table.row([name.clone(), format!("`{}`", stamp.command), stamp.build.clone()]);
     }
     table.text()
 }
+
+#[cfg(test)]
+mod tests;

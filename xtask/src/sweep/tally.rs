@@ -1,55 +1,69 @@
-//! The sums of one scenario over a sweep.
+//! The sums of one scenario over a sweep: integers only, from which reports compute rates and intervals. They are also what
+//! is committed of a qualification's row.
+
+mod parts;
 
 use std::collections::BTreeMap;
 
 use miroir_sim::coverage::Matrix;
 use miroir_sim::record::{Losses, Migrations, WindowTotals};
 use miroir_sim::seed::Seed;
+use miroir_sim::time::Nanos;
 use miroir_sim::verdict::Verdict;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::catalog::Entry;
 use crate::partition::Partition;
 use crate::record::Recorded;
 
+pub use parts::{Lost, Point, Reached, Served};
+
 /// A run counts as well served when at least this share of its writes was acked.
 pub const WELL_ACKED_PERCENT: u64 = 90;
 
-/// One mark: how many seeds reached it, and how often in all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reached {
-    pub seeds: u64,
-    pub times: u64,
-}
-
-/// The runs of one scenario, added up.
-#[derive(Clone, Debug)]
+/// The runs of one scenario, added up. The order of runs does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
+    #[serde(rename = "scenario")]
     id: String,
+    /// The marks that had to be reached.
     declared: Vec<String>,
     verdicts: BTreeMap<Verdict, u64>,
     marks: BTreeMap<String, Reached>,
     /// In order.
     failing: Vec<Seed>,
     /// The least and the greatest seed that ran.
+    #[serde(skip)]
     bounds: Option<(Seed, Seed)>,
     pub acked: u64,
     pub rejected: u64,
     pub unknown: u64,
     pub windows: WindowTotals,
+    /// Writes with a loss window.
+    pub lost: Lost,
+    /// Loss windows by cause, stage and length.
+    pub losses: Losses,
     pub refusals: u64,
     pub migrations: Migrations,
     /// Seeds in which at least one migration was done.
+    #[serde(rename = "seeds_migrated")]
     pub migrated: u64,
     /// Seeds in which [`WELL_ACKED_PERCENT`] of the writes were acked.
+    #[serde(rename = "seeds_well_acked")]
     pub well_acked: u64,
     /// Seeds that ran in two processes.
+    #[serde(rename = "seeds_compared")]
     pub compared: u64,
-    pub simulated_ns: u64,
+    pub simulated_ns: Nanos,
+    /// Faults and lost frames by kind.
+    pub faults: BTreeMap<String, u64>,
     /// Faults by the phase in which they began.
     pub matrix: Matrix,
-    /// Loss windows by cause, stage and length.
-    pub losses: Losses,
+    /// How writes were served, by stage.
+    pub service: BTreeMap<String, Served>,
+    /// What was to be lost beside what was, where runs ask the question.
+    pub predictions: Vec<Point>,
 }
 
 impl Tally {
@@ -57,22 +71,8 @@ impl Tally {
         Tally {
             id: entry.id.clone(),
             declared: entry.marks.clone(),
-            verdicts: BTreeMap::new(),
             marks: entry.marks.iter().map(|mark| (mark.clone(), Reached::default())).collect(),
-            failing: Vec::new(),
-            bounds: None,
-            acked: 0,
-            rejected: 0,
-            unknown: 0,
-            windows: WindowTotals::default(),
-            refusals: 0,
-            migrations: Migrations::default(),
-            migrated: 0,
-            well_acked: 0,
-            compared: 0,
-            simulated_ns: 0,
-            matrix: Matrix::default(),
-            losses: Losses::default(),
+            ..Tally::default()
         }
     }
 
@@ -89,6 +89,8 @@ impl Tally {
         self.windows.permanent += record.windows.permanent;
         self.windows.total_ns = self.windows.total_ns.saturating_add(record.windows.total_ns);
         self.windows.max_ns = self.windows.max_ns.max(record.windows.max_ns);
+        self.lost.add(record);
+        self.losses.merge(&record.losses);
         self.refusals += record.refusals.len() as u64;
         self.migrations.done += record.migrations.done;
         self.migrations.aborted += record.migrations.aborted;
@@ -98,7 +100,15 @@ impl Tally {
         self.compared += u64::from(compared);
         self.simulated_ns = self.simulated_ns.saturating_add(record.simulated_ns);
         self.matrix.merge(&record.matrix);
-        self.losses.merge(&record.losses);
+        for (kind, count) in &record.faults {
+            *self.faults.entry(kind.clone()).or_default() += count;
+        }
+        for (stage, met) in &record.service {
+            self.service.entry(stage.clone()).or_default().add(met, record);
+        }
+        if let Some(prediction) = &record.prediction {
+            Point::predict(&mut self.predictions, prediction);
+        }
         for (mark, times) in record.marks.iter().filter(|(_, times)| **times > 0) {
             let reached = self.marks.entry(mark.clone()).or_default();
             reached.seeds += 1;
@@ -142,26 +152,21 @@ impl Tally {
         &self.failing
     }
 
+    pub fn declared(&self) -> usize {
+        self.declared.len()
+    }
+
     /// The declared marks that no seed reached.
     pub fn unreached(&self) -> Vec<&str> {
         self.declared.iter().map(String::as_str).filter(|mark| self.marks[*mark].seeds == 0).collect()
     }
 
-    /// The sums, for a script.
+    /// The sums, for a script, with what follows from them.
     pub fn to_json(&self) -> Value {
-        let marks: BTreeMap<&str, Value> = self
-            .marks()
-            .map(|(mark, reached)| (mark, json!({"seeds": reached.seeds, "times": reached.times})))
-            .collect();
-        let verdicts: BTreeMap<String, u64> = self.verdicts().map(|(verdict, n)| (verdict.to_string(), n)).collect();
-        json!({
-            "scenario": self.id, "seeds": self.seeds(), "verdicts": verdicts,
-            "acked": self.acked, "rejected": self.rejected, "unknown": self.unknown,
-            "windows": self.windows, "losses": self.losses, "refusals": self.refusals, "migrations": self.migrations,
-            "seeds_migrated": self.migrated, "seeds_well_acked": self.well_acked, "seeds_compared": self.compared,
-            "marks": marks, "matrix": self.matrix, "unreached": self.unreached(), "simulated_ns": self.simulated_ns,
-            "failing": self.failing,
-        })
+        let mut value = serde_json::to_value(self).expect("sums are plain data");
+        value["seeds"] = json!(self.seeds());
+        value["unreached"] = json!(self.unreached());
+        value
     }
 }
 
@@ -203,6 +208,25 @@ mod tests {
         let marks: Vec<_> = tally.marks().map(|(mark, reached)| (mark, reached.seeds, reached.times)).collect();
         assert_eq!(marks, [("extra", 1, 1), ("m", 1, 3), ("never", 0, 0)]);
         assert_eq!(tally.unreached(), ["never"]);
+    }
+
+    #[test]
+    fn the_order_of_runs_does_not_matter() {
+        let (mut one, mut other) = (Tally::new(&entry(&["m"])), Tally::new(&entry(&["m"])));
+        let runs = [(1, 10), (2, 20)]
+            .map(|(seed, acked)| run(Record { acked, loss_ppm: 500_000, ..Record::new("a", Seed(seed)) }));
+        runs.iter().for_each(|it| one.add(it, false));
+        runs.iter().rev().for_each(|it| other.add(it, false));
+        assert_eq!(one, other);
+        assert_eq!((one.lost.writes, one.lost.squared, one.lost.by_acked), (15, 125, 250));
+    }
+
+    #[test]
+    fn sums_are_read_as_they_were_written() {
+        let mut tally = Tally::new(&entry(&["m"]));
+        tally.add(&run(Record { verdict: Verdict::Violation, acked: 3, ..blank() }), false);
+        let again: Tally = serde_json::from_value(tally.to_json()).unwrap();
+        assert_eq!(again, Tally { bounds: None, ..tally });
     }
 
     #[test]

@@ -1,0 +1,99 @@
+//! Anti-entropy on and off, with the delta pass and without it.
+
+use crate::data::Row;
+use crate::report::rate::{self, percent};
+use crate::report::tables::{Table, ms, number};
+use crate::sweep::Tally;
+
+use super::not_yet;
+
+/// The cells, by whether anti-entropy is on and what becomes of the delta pass, and what the coordinator says to each.
+const CELLS: [(&str, &str); 4] = [
+    ("on/on", "allowed, the default"),
+    ("off/on", "allowed, with a warning: no second defence"),
+    ("on/skipped", "allowed, with a warning: windows open at Activate"),
+    ("off/skipped", "refused: `UnsafeCutover`; measured with the gate overridden"),
+];
+
+pub fn place(name: &str) -> (usize, String) {
+    (CELLS.iter().position(|(cell, _)| *cell == name).unwrap_or(CELLS.len()), name.to_owned())
+}
+
+pub fn table(rows: &[Row<Tally>]) -> String {
+    if rows.is_empty() {
+        return not_yet("cargo xtask qualify configurations");
+    }
+    let header = [
+        "anti-entropy",
+        "delta pass",
+        "replication",
+        "runs",
+        "acked",
+        "lost for good",
+        "lost for a while",
+        "loss",
+        "95 % interval",
+        "the coordinator says",
+    ];
+    let mut table = Table::new(&header, |column| (2..9).contains(&column));
+    for Row { name, stamp, measured } in rows {
+        let (anti_entropy, delta) = name.split_once('/').unwrap_or((name, ""));
+        let rate = rate::of(measured);
+        let interval = match measured.lost.writes {
+            0 => format!("below {}", percent(rate.high)),
+            _ => format!("{} to {}", percent(rate.low), percent(rate.high)),
+        };
+        let permanent = measured.windows.permanent;
+        let numbers = [measured.seeds(), measured.acked, permanent, measured.lost.writes.saturating_sub(permanent)];
+        let said = CELLS.iter().find(|(cell, _)| cell == name).map_or("", |(_, said)| said);
+        let names = [anti_entropy.to_owned(), delta.to_owned(), replication(&stamp.command)];
+        let ends = [percent(rate.measured), interval, said.to_owned()];
+        table.row(names.into_iter().chain(numbers.map(number)).chain(ends));
+    }
+    table.text()
+}
+
+/// The replication that a row's command sets.
+fn replication(command: &str) -> String {
+    let set = command.split_whitespace().find_map(|word| word.strip_prefix("replication="));
+    set.unwrap_or("1 and 3").to_owned()
+}
+
+/// What follows from the cells, with their numbers.
+pub fn follows(rows: &[Row<Tally>]) -> Vec<String> {
+    rows.iter().map(|Row { name, measured, .. }| sentence(name, measured)).collect()
+}
+
+fn sentence(name: &str, measured: &Tally) -> String {
+    let (runs, acked) = (number(measured.seeds()), number(measured.acked));
+    let (lost, permanent) = (measured.lost.writes, measured.windows.permanent);
+    match (name, lost) {
+        ("on/on", 0) => format!(
+            "Keep the delta pass. With it and anti-entropy, none of {acked} acknowledged writes in {runs} runs was ever \
+             missing."
+        ),
+        ("off/on", 0) => format!(
+            "The delta pass alone held as well: none of {acked} writes was missing. Anti-entropy is then the defence against \
+             what nobody thought of, and it is off."
+        ),
+        ("on/skipped", 1..) if permanent == 0 => format!(
+            "Skipping the delta pass trades safety for time: {} of {acked} writes could be missed for a while, the longest \
+             for {}; anti-entropy or newer writes ended every one. Skip it only for data that may be read stale for that long.",
+            number(lost),
+            ms(measured.windows.max_ns)
+        ),
+        ("off/skipped", _) if permanent > 0 => format!(
+            "With both off, {} of {acked} acknowledged writes were lost for good. That is why the coordinator refuses, and \
+             why no flag overrides it.",
+            number(permanent)
+        ),
+        ("on/skipped" | "off/skipped", 0) => {
+            format!("In **{name}** nothing was lost in {runs} runs: too few to say what the missing defence costs.")
+        }
+        _ => format!(
+            "**{name} is not as promised**: {} of {acked} writes had a loss window, {} of them for good.",
+            number(lost),
+            number(permanent)
+        ),
+    }
+}

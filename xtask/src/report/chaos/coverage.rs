@@ -1,0 +1,84 @@
+//! Every scenario in the profiles usual and storm: what ran, what it met, and what it found.
+
+use miroir_sim::coverage::Matrix;
+use miroir_sim::plan::FaultKind;
+
+use crate::data::Row;
+use crate::report::tables::{Table, ms, number};
+use crate::sweep::Tally;
+
+use super::{not_yet, stage_place};
+
+const PROFILES: [&str; 2] = ["usual", "storm"];
+
+/// Where a row stands: as the scenarios are listed, the profiles of each together.
+pub fn place(scenarios: &[String], name: &str) -> (usize, usize, String) {
+    let (profile, id) = parts(name);
+    let of = |found: Option<usize>| found.unwrap_or(usize::MAX);
+    let scenario = scenarios.iter().position(|scenario| scenario == id);
+    (of(scenario), of(PROFILES.iter().position(|it| *it == profile)), name.to_owned())
+}
+
+/// Profile and scenario of a row.
+pub fn parts(name: &str) -> (&str, &str) {
+    name.split_once('/').unwrap_or(("", name))
+}
+
+/// The rows that are to be there and are not.
+pub fn missing(scenarios: &[String], rows: &[Row<Tally>]) -> Vec<String> {
+    let names = scenarios.iter().flat_map(|id| PROFILES.map(|profile| format!("{profile}/{id}")));
+    names.filter(|name| rows.iter().all(|row| row.name != *name)).collect()
+}
+
+pub fn table(rows: &[Row<Tally>]) -> String {
+    if rows.is_empty() {
+        return not_yet("cargo xtask qualify coverage");
+    }
+    let header = [
+        "scenario",
+        "profile",
+        "seeds",
+        "as expected",
+        "acked",
+        "refused or unknown",
+        "faults",
+        "transient",
+        "superseded",
+        "permanent",
+        "longest window",
+        "marks",
+    ];
+    let mut table = Table::new(&header, |column| column > 1);
+    for Row { name, measured, .. } in rows {
+        let (profile, id) = parts(name);
+        let windows = &measured.windows;
+        let faults = FaultKind::NAMES.iter().map(|kind| measured.matrix.total(kind)).sum();
+        let passed = measured.seeds() - measured.failing().len() as u64;
+        let (declared, reached) = (measured.declared(), measured.declared() - measured.unreached().len());
+        let numbers = [measured.seeds(), passed, measured.acked, measured.rejected + measured.unknown, faults];
+        let windows_of_a_kind = [windows.transient, windows.superseded, windows.permanent];
+        let longest = if windows.max_ns == 0 { "-".to_owned() } else { ms(windows.max_ns) };
+        let cells = numbers.into_iter().chain(windows_of_a_kind).map(number);
+        let ends = [longest, format!("{reached} of {declared}")];
+        table.row([id.to_owned(), profile.to_owned()].into_iter().chain(cells).chain(ends));
+    }
+    table.text()
+}
+
+/// Which fault began in which stage, all rows together.
+pub fn matrix(rows: &[Row<Tally>]) -> String {
+    if rows.is_empty() {
+        return not_yet("cargo xtask qualify coverage");
+    }
+    let mut whole = Matrix::default();
+    rows.iter().for_each(|row| whole.merge(&row.measured.matrix));
+    let mut phases: Vec<&str> = whole.rows().map(|(phase, _)| phase).collect();
+    phases.sort_by_key(|phase| stage_place(phase));
+    let header: Vec<&str> = ["fault"].into_iter().chain(phases.iter().copied()).collect();
+    let mut table = Table::new(&header, |column| column > 0);
+    for kind in FaultKind::NAMES {
+        let counts = phases.iter().map(|phase| number(whole.get(phase, kind)));
+        table.row([kind.to_owned()].into_iter().chain(counts));
+    }
+    table.text()
+}

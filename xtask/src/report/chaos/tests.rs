@@ -1,0 +1,147 @@
+use miroir_sim::record::{Prediction, Record, Service, WindowTotals};
+use miroir_sim::seed::Seed;
+use miroir_sim::verdict::Verdict;
+use serde_json::json;
+
+use super::*;
+use crate::data::Stamp;
+use crate::record::Recorded;
+
+fn row(name: &str, scenario: &str, records: &[Record]) -> Row<Tally> {
+    let entry = serde_json::from_value(json!({"id": scenario, "marks": []})).unwrap();
+    let mut measured = Tally::new(&entry);
+    for record in records {
+        measured.add(&Recorded { line: record.to_json(), record: record.clone() }, false);
+    }
+    let stamp = Stamp { command: "cargo xtask sweep".to_owned(), build: "0+0".to_owned(), seeds: None };
+    Row { name: name.to_owned(), stamp, measured }
+}
+
+fn blank(scenario: &str) -> Record {
+    Record { acked: 1_000, simulated_ns: 1_000_000, ..Record::new(scenario, Seed(3)) }
+}
+
+fn lossy() -> Record {
+    let mut record = blank("cutover/skip_delta_with_ae");
+    record.windows = WindowTotals { transient: 3, max_ns: 400_000_000, ..WindowTotals::default() };
+    record.losses.by_cause = [("a dual-write was lost".to_owned(), 3)].into();
+    record.losses.by_stage = [("Cleanup".to_owned(), 3)].into();
+    let lengths = [("a dual-write was lost".to_owned(), [(120, 2), (400, 1)].into())].into();
+    record.losses.lengths_ms = [("Cleanup".to_owned(), lengths)].into();
+    record
+}
+
+fn loaded() -> Record {
+    let service = |gap_p999_ns, gap_max_ns| Service { gaps: 9, gap_p999_ns, gap_max_ns, ..Service::default() };
+    let mut record = blank("cutover/concurrent_migration_writes");
+    record.service = [("steady".to_owned(), service(2_000, 9_000)), ("Drain".to_owned(), service(3_000, 9_500))].into();
+    record.round_trip_ns = 1_000;
+    record
+}
+
+fn unsafe_run(replication: u32, loss_millionths: u64, expected_millionths: u64, missing: u64) -> Record {
+    let prediction = Prediction {
+        replication,
+        joiners: replication,
+        loss_millionths,
+        exposed: 1_000,
+        rewritten_millionths: 250_000,
+        expected_millionths,
+        missing,
+    };
+    Record { prediction: Some(prediction), ..blank("cutover/loss_rate_no_ae_no_delta") }
+}
+
+fn data() -> Data {
+    Data {
+        scenarios: vec!["cutover/skip_delta_with_ae".to_owned()],
+        coverage: vec![
+            row("usual/cutover/skip_delta_with_ae", "cutover/skip_delta_with_ae", &[lossy()]),
+            row("usual/cutover/concurrent_migration_writes", "cutover/concurrent_migration_writes", &[loaded()]),
+            row("storm/steady/smoke", "steady/smoke", &[blank("steady/smoke")]),
+        ],
+        configurations: vec![row("off/on", "cutover/no_ae_with_delta", &[blank("x")])],
+        curve: vec![
+            row("3, 10 %", "cutover/loss_rate_no_ae_no_delta", &[unsafe_run(3, 100_000, 9_000_000, 8)]),
+            row("1, 10 %", "cutover/loss_rate_no_ae_no_delta", &[unsafe_run(1, 100_000, 60_000_000, 64)]),
+            row("1, 1 %", "cutover/loss_rate_no_ae_no_delta", &[unsafe_run(1, 10_000, 5_000_000, 0)]),
+        ],
+        steps: vec![row("every step", "cutover/coordinator_crash_recovery", &[blank("x")])],
+    }
+}
+
+fn page(data: Data) -> (String, Vec<Rendered>) {
+    let mut rendered = rendered(&data.in_order(), "none".to_owned());
+    let pictures = rendered.split_off(1);
+    (rendered.remove(0).text, pictures)
+}
+
+#[test]
+fn without_data_the_page_says_so_everywhere() {
+    let (page, pictures) = page(Data { scenarios: vec!["steady/smoke".to_owned()], ..Data::default() });
+    assert!(pictures.is_empty());
+    for command in ["", " coverage", " configurations", " curve", " steps"] {
+        assert!(page.contains(&format!("*Not measured yet: `cargo xtask qualify{command}`.*")), "{command}");
+    }
+    assert!(page.contains("Not measured yet: usual/steady/smoke, storm/steady/smoke."));
+}
+
+#[test]
+fn the_order_of_rows_does_not_matter() {
+    let (one, pictures) = page(data());
+    let mut turned = data();
+    turned.coverage.reverse();
+    turned.curve.rotate_left(1);
+    let (other, again) = page(turned);
+    assert_eq!(one, other);
+    assert_eq!(pictures.len(), 2);
+    assert!(pictures.iter().zip(&again).all(|(one, other)| one.path == other.path && one.text == other.text));
+}
+
+#[test]
+fn every_part_shows_its_numbers() {
+    let (page, pictures) = page(data());
+    for wanted in [
+        "| a dual-write was lost | 3 | 3 |",
+        "| usual | any stage | any cause | 3 | 120 ms | 400 ms | 400 ms | 400 ms | 0 |",
+        "| Drain | 1 | 0 us | 0 | - | - | 3 us | 1.50 times | 9 us | 0.50 round trips |",
+        "| 1 | 1 | 1.00 % | 1 | 1,000 | 25.0 % | 5.0 | 0 | 0.500 % | 0 % | below 0.300 % | **above** |",
+        "| 3 | 3 | 10.0 % | 1 | 1,000 | 25.0 % | 9.0 | 8 | 0.900 % | 0.800 % | 0.344 % to 1.58 % | inside |",
+        "of 2 of 3 points",
+        "**Replication 1, loss 1.00 %: the prediction lies above the interval**",
+        "replication 1 lost 6.40 %",
+        "below 0.300 %",
+    ] {
+        assert!(page.contains(wanted), "{wanted} is not in\n{page}");
+    }
+    let paths: Vec<&str> = pictures.iter().map(|picture| picture.path).collect();
+    assert_eq!(paths, ["docs/pictures/window-lengths.svg", "docs/pictures/loss-curve.svg"]);
+    assert!(pictures[1].text.contains("replication 3") && pictures[1].text.contains("open bar"));
+}
+
+#[test]
+fn what_breaks_a_promise_stands_out() {
+    let mut slow = loaded();
+    slow.service.get_mut("Drain").unwrap().gap_p999_ns = 5_000;
+    let failed = Record { verdict: Verdict::Violation, ..blank("steady/smoke") };
+    let (page, _) = page(Data {
+        coverage: vec![
+            row("usual/cutover/concurrent_migration_writes", "cutover/concurrent_migration_writes", &[slow]),
+            row("storm/steady/smoke", "steady/smoke", &[failed]),
+        ],
+        ..Data::default()
+    });
+    assert!(page.contains("**2.50 times**") && page.contains("**A cutover has a pause**"));
+    assert!(page.contains("**storm/steady/smoke**: 1 of 1 runs were not as expected (seeds 3)."));
+    assert!(!page.contains("Every run was as expected"));
+}
+
+#[test]
+fn other_numbers_are_another_page() {
+    let (page_of, pictures_of) = page(data());
+    let mut changed = data();
+    changed.curve[0] = row("3, 10 %", "cutover/loss_rate_no_ae_no_delta", &[unsafe_run(3, 100_000, 9_000_000, 9)]);
+    let (page, pictures) = page(changed);
+    assert!(page != page_of && pictures[1].text != pictures_of[1].text);
+    assert_eq!(pictures[0].text, pictures_of[0].text);
+}

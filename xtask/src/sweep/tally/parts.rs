@@ -1,0 +1,190 @@
+//! What a tally holds of each kind of measurement: sums and extremes, which come out the same in whatever order runs end.
+
+use miroir_sim::record::{Prediction, Record, STEADY, Service};
+use miroir_sim::time::Nanos;
+use serde::{Deserialize, Serialize};
+
+/// One mark: how many seeds reached it, and how often in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    pub seeds: u64,
+    pub times: u64,
+}
+
+/// Acknowledged writes with a loss window, and what an interval needs: writes of one run share their fate, so runs are the
+/// units.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    pub writes: u64,
+    /// Sum over runs of the square of lost writes.
+    pub squared: u64,
+    /// Sum over runs of lost times acknowledged writes.
+    pub by_acked: u64,
+    /// Sum over runs of the square of acknowledged writes.
+    pub acked_squared: u64,
+}
+
+impl Lost {
+    pub fn add(&mut self, record: &Record) {
+        let (lost, acked) = (lost_writes(record), record.acked);
+        self.writes += lost;
+        self.squared += lost * lost;
+        self.by_acked += lost * acked;
+        self.acked_squared += acked * acked;
+    }
+}
+
+/// Acknowledged writes of a run that had a window. The record has them per million, rounded up: exact up to a million.
+fn lost_writes(record: &Record) -> u64 {
+    record.loss_ppm * record.acked / 1_000_000
+}
+
+/// How writes were served in one stage, over all runs that measured it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    pub runs: u64,
+    pub lasted_ns: Nanos,
+    pub acked: u64,
+    pub gaps: u64,
+    /// Sum over runs of the run's quantile: of how long a write took, and of the gap to the next acknowledged one.
+    pub p50_ns: Nanos,
+    pub p99_ns: Nanos,
+    pub gap_p999_ns: Nanos,
+    /// The longest gap of any run.
+    pub gap_max_ns: Nanos,
+    /// A run's p99.9 of the gaps in thousandths of the same run's before and after: the most of any run.
+    pub of_steady_permille: u64,
+    /// By how much a run's longest gap exceeds the same run's longest before and after, in thousandths of a round trip:
+    /// the most of any run.
+    pub beyond_steady_permille: u64,
+}
+
+impl Served {
+    /// Adds one run's. Where it has no steady state, there is nothing to compare with.
+    pub fn add(&mut self, met: &Service, record: &Record) {
+        self.runs += 1;
+        self.lasted_ns = self.lasted_ns.saturating_add(met.lasted_ns);
+        self.acked += met.acked;
+        self.gaps += met.gaps;
+        self.p50_ns = self.p50_ns.saturating_add(met.p50_ns);
+        self.p99_ns = self.p99_ns.saturating_add(met.p99_ns);
+        self.gap_p999_ns = self.gap_p999_ns.saturating_add(met.gap_p999_ns);
+        self.gap_max_ns = self.gap_max_ns.max(met.gap_max_ns);
+        let Some(steady) = record.service.get(STEADY).filter(|steady| steady.gap_p999_ns > 0) else { return };
+        let of_steady = met.gap_p999_ns * 1_000 / steady.gap_p999_ns;
+        self.of_steady_permille = self.of_steady_permille.max(of_steady);
+        let beyond = met.gap_max_ns.saturating_sub(steady.gap_max_ns) * 1_000;
+        self.beyond_steady_permille = self.beyond_steady_permille.max(beyond / record.round_trip_ns.max(1));
+    }
+}
+
+/// Runs with as many replicas and the same chance of a loss: what was to be missing, and what was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    pub replication: u32,
+    /// Replicas that were replaced.
+    pub joiners: u32,
+    pub loss_millionths: u64,
+    pub runs: u64,
+    /// Writes that could be missed.
+    pub exposed: u64,
+    /// Those of them that were written again in time, by the arithmetic, in millionths.
+    pub rewritten_millionths: u64,
+    /// The mean number of documents to be missing, in millionths.
+    pub expected_millionths: u64,
+    /// The number that was.
+    pub missing: u64,
+}
+
+impl Point {
+    fn of(prediction: &Prediction) -> Point {
+        let Prediction { replication, joiners, loss_millionths, exposed, .. } = *prediction;
+        Point {
+            replication,
+            joiners,
+            loss_millionths,
+            runs: 1,
+            exposed,
+            rewritten_millionths: exposed * prediction.rewritten_millionths,
+            expected_millionths: prediction.expected_millionths,
+            missing: prediction.missing,
+        }
+    }
+
+    /// By what points are told apart, and sorted.
+    pub fn key(&self) -> (u32, u32, u64) {
+        (self.replication, self.joiners, self.loss_millionths)
+    }
+
+    /// Adds one run's prediction where it belongs.
+    pub fn predict(points: &mut Vec<Point>, prediction: &Prediction) {
+        Point::put(points, &Point::of(prediction));
+    }
+
+    /// Adds a point to its like, or puts it in its place.
+    pub fn put(points: &mut Vec<Point>, more: &Point) {
+        let at = points.partition_point(|point| point.key() < more.key());
+        match points.get_mut(at).filter(|point| point.key() == more.key()) {
+            None => points.insert(at, more.clone()),
+            Some(point) => {
+                point.runs += more.runs;
+                point.exposed += more.exposed;
+                point.rewritten_millionths += more.rewritten_millionths;
+                point.expected_millionths += more.expected_millionths;
+                point.missing += more.missing;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use miroir_sim::seed::Seed;
+
+    use super::*;
+
+    #[test]
+    fn lost_writes_are_exact() {
+        for (lost, acked) in [(0, 7), (1, 7), (3, 2_113), (17, 999_999), (1_000, 1_000)] {
+            let loss_ppm = (lost * 1_000_000_u64).div_ceil(acked);
+            assert_eq!(lost_writes(&Record { loss_ppm, acked, ..Record::new("a", Seed(1)) }), lost);
+        }
+    }
+
+    #[test]
+    fn a_stage_is_compared_with_the_steady_state_of_its_own_run() {
+        let service = |gap_p999_ns, gap_max_ns| Service { gap_p999_ns, gap_max_ns, ..Service::default() };
+        let run = |steady, round_trip_ns| {
+            let service = [(STEADY.to_owned(), steady)].into();
+            Record { service, round_trip_ns, ..Record::new("a", Seed(1)) }
+        };
+        let mut served = Served::default();
+        served.add(&service(300, 900), &run(service(200, 800), 50));
+        served.add(&service(300, 500), &run(service(600, 900), 50));
+        assert_eq!((served.runs, served.gap_p999_ns, served.gap_max_ns), (2, 600, 900));
+        assert_eq!((served.of_steady_permille, served.beyond_steady_permille), (1_500, 2_000));
+    }
+
+    #[test]
+    fn points_of_one_kind_are_one() {
+        let prediction = |loss_millionths, missing| Prediction {
+            replication: 3,
+            joiners: 3,
+            loss_millionths,
+            exposed: 10,
+            rewritten_millionths: 500_000,
+            expected_millionths: 7,
+            missing,
+        };
+        let mut points = Vec::new();
+        for it in [prediction(9, 1), prediction(2, 2), prediction(9, 4)] {
+            Point::predict(&mut points, &it);
+        }
+        let told: Vec<_> = points.iter().map(|it| (it.loss_millionths, it.runs, it.missing)).collect();
+        assert_eq!(told, [(2, 1, 2), (9, 2, 5)]);
+        assert_eq!(
+            (points[1].exposed, points[1].rewritten_millionths, points[1].expected_millionths),
+            (20, 10_000_000, 14)
+        );
+    }
+}
