@@ -5,6 +5,8 @@ mod books;
 mod describe;
 mod marks;
 pub mod promises;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -400,6 +402,7 @@ impl Audit {
                     }
                     books.installed.retain(|(_, of), _| *of != node);
                     books.rotted.retain(|(_, of)| *of != node);
+                    books.silenced.retain(|(_, of)| *of != node);
                     books.settled_since.clear();
                 }
                 let mut found = BTreeMap::new();
@@ -460,6 +463,7 @@ impl Audit {
                 }
                 if wiped {
                     auditor.dropped(at, process(node), config.shard.0, "wiped for a new session");
+                    books.silenced.remove(&(config.shard, node));
                     if books.rotted.remove(&(config.shard, node)) {
                         self.silence(at, books, config.shard);
                     }
@@ -489,8 +493,15 @@ impl Audit {
                     books.wrong.push((at, format!("{config} was committed after {last}")));
                 }
                 let passes = books.verified.remove(&shard).unwrap_or_default();
-                if let Some(last) = books.configs.get(&shard) {
-                    books.breaks(at, promises::of_commit(last, &config, passes, self.0.eager_cleanup));
+                if let Some(last) = books.configs.get(&shard).cloned() {
+                    books.breaks(at, promises::of_commit(&last, &config, passes, self.0.eager_cleanup));
+                    if last.recovering != config.recovering {
+                        let owed = books.owed.remove(&shard).unwrap_or_default();
+                        if config.recovering.is_empty() && last.epoch.generation == config.epoch.generation {
+                            books.breaks(at, promises::of_readmission(auditor, &self.0.directory, &last, &owed));
+                        }
+                        books.owed.insert(shard, promises::owed(auditor, &self.0.directory, &config));
+                    }
                 }
                 if books.configs.get(&shard).is_some_and(|last| last.epoch.generation < config.epoch.generation) {
                     // Migrations were records of the coordinator that is gone.
@@ -550,7 +561,13 @@ impl Audit {
                     books.wrong.push((at, text));
                 }
             }
-            Event::Rotted { node, shard } => self.rots(at, books, node, shard),
+            Event::Served { node, shard, epoch, read_at } => {
+                books.breaks(at, promises::of_service(books, node, shard, epoch, read_at));
+            }
+            Event::Rotted { node, shard } => {
+                books.silenced.insert((shard, node));
+                self.rots(at, books, node, shard);
+            }
             Event::TurnedAway { .. } => {}
             Event::Warned { text } => books.warnings.push((at, text)),
             // Addresses mean nothing here, and refusals are told to whoever asked.

@@ -43,6 +43,8 @@ pub struct Cluster {
     /// Names the operator's session.
     session: u64,
     commands: AtomicU64,
+    /// How many coordinators were asked to start migrations.
+    asked_to_start: AtomicU64,
 }
 
 /// A command that the coordinator refused.
@@ -75,9 +77,22 @@ impl Cluster {
         world.fabric().trust(operator);
         audit.watch(&world);
         let operator = env(&world, world.life(operator), &directory, None, Arc::new(audit.clone()));
-        let (session, commands) = ((operator.dice.bits() >> 64) as u64, AtomicU64::new(0));
+        let session = (operator.dice.bits() >> 64) as u64;
+        let (commands, asked_to_start) = (AtomicU64::new(0), AtomicU64::new(0));
         let disks = Vec::new();
-        let mut it = Cluster { world, plan, directory, audit, history, load, disks, operator, session, commands };
+        let mut it = Cluster {
+            world,
+            plan,
+            directory,
+            audit,
+            history,
+            load,
+            disks,
+            operator,
+            session,
+            commands,
+            asked_to_start,
+        };
         it.start_nodes();
         it.start_coordinator();
         it.start_clients();
@@ -140,9 +155,9 @@ impl Cluster {
         });
     }
 
-    /// How often the coordinator has started.
-    pub fn coordinator_lives(&self) -> usize {
-        self.world.life(self.directory.coordinator()).number as usize
+    /// How many coordinators, one after the other, have been asked to start the migrations so far.
+    pub fn asked_to_start(&self) -> usize {
+        self.asked_to_start.load(Ordering::Relaxed) as usize
     }
 
     fn coordinator_options(&self) -> coordinator::Options {
@@ -282,7 +297,11 @@ impl Cluster {
 
     /// Starts the plan's `n`th migration.
     pub async fn start_migration(&self, n: usize) -> Result<(), Refusal> {
-        self.accepted(Command::Start { id: self.id(n) }).await?;
+        let life = || u64::from(self.world.life(self.directory.coordinator()).number);
+        let first = life();
+        let accepted = self.accepted(Command::Start { id: self.id(n) }).await;
+        self.asked_to_start.fetch_add(1 + life() - first, Ordering::Relaxed);
+        accepted?;
         self.audit.started(self.id(n));
         Ok(())
     }

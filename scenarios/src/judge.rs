@@ -2,10 +2,11 @@
 
 pub mod kind;
 pub mod told;
+mod versions;
 
 use std::collections::BTreeMap;
 
-use miroir_sim::history::{Op, Operation, Outcome};
+use miroir_sim::history::{Op, Operation};
 use miroir_sim::oracle::converged::{self, Copy};
 use miroir_sim::oracle::durable::{Kind, Window};
 use miroir_sim::oracle::linearizable::{self, Judgement, ModelKind};
@@ -86,7 +87,7 @@ pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> S
     }
     let lost = windows.iter().map(|window| (window.doc.as_str(), window.opened_at, window.closed_at));
     let documents_searched = judge_history(&history, lost, &mut findings);
-    judge_versions(&history, &mut findings);
+    versions::judge(&history, it.plan.cluster.shards, &mut findings);
     for (at, wrong) in books.wrong.iter().take(SHOWN) {
         findings.push(violation("promises", wrong.clone()).of_kind(kind::of_promise(wrong)).at(*at));
     }
@@ -230,62 +231,6 @@ pub fn judge_holdings(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// What the versions in the clients' histories must obey, whatever was read when: a write that was called after another
-/// of the same document was acknowledged has the greater version, no two writes share one, and a read returns the value
-/// of the write whose version it names.
-fn judge_versions(history: &[Operation], findings: &mut Vec<Finding>) {
-    let mut documents: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
-    for operation in history.iter().filter(|operation| operation.version.is_some()) {
-        documents.entry(&operation.key).or_default().push(operation);
-    }
-    for (document, operations) in documents {
-        let mut written = BTreeMap::new();
-        for write in operations.iter().filter(|operation| !matches!(operation.op, Op::Read { .. })) {
-            if let Some(other) = written.insert(write.version, *write) {
-                let text = format!("one version for two operations of {document}: {other} and {write}");
-                findings.push(violation("versions", text).of_kind("one version for two operations"));
-                return;
-            }
-        }
-        let acked =
-            |operation: &&&Operation| operation.outcome == Outcome::Ok && !matches!(operation.op, Op::Read { .. });
-        let mut ended: Vec<&Operation> = operations.iter().filter(acked).copied().collect();
-        let mut called = ended.clone();
-        ended.sort_by_key(|operation| operation.ret);
-        called.sort_by_key(|operation| operation.call);
-        let mut ended = ended.into_iter().peekable();
-        let mut greatest: Option<&Operation> = None;
-        for write in called {
-            while let Some(earlier) = ended.next_if(|earlier| earlier.ret < Some(write.call)) {
-                if greatest.is_none_or(|greatest| greatest.version < earlier.version) {
-                    greatest = Some(earlier);
-                }
-            }
-            if let Some(greatest) = greatest.filter(|greatest| greatest.version >= write.version) {
-                let text = format!(
-                    "{document}: {write} was called after {greatest} was acknowledged, and has a smaller version"
-                );
-                findings.push(violation("versions", text).of_kind("a later write has a smaller version"));
-                return;
-            }
-        }
-        for read in operations.iter().filter(|operation| operation.outcome == Outcome::Ok) {
-            let Op::Read { value } = &read.op else { continue };
-            let right = match written.get(&read.version).map(|write| (&write.op, write.call)) {
-                Some((Op::Write { value: written }, call)) => value.as_ref() == Some(written) && Some(call) <= read.ret,
-                Some((_, call)) => value.is_none() && Some(call) <= read.ret,
-                // Never written: nothing can have been read. A deletion that was forgotten leaves no version.
-                None => value.is_none(),
-            };
-            if !right {
-                let text = format!("{document}: {read} names a version that no write gave that value");
-                findings.push(violation("versions", text).of_kind("a read of what was never written"));
-                return;
-            }
-        }
-    }
 }
 
 /// Reads every disk as a restart would, and compares what is there.

@@ -147,6 +147,7 @@ pub fn entries(event: &Event) -> Vec<Entry> {
         }
         // Nothing is held otherwise because of these.
         Event::TurnedAway { .. }
+        | Event::Served { .. }
         | Event::Rotted { .. }
         | Event::Members { .. }
         | Event::Refused { .. }

@@ -110,6 +110,9 @@ pub enum Event {
     Fenced { node: NodeId, shard: ShardId, epoch: Epoch, installed: Epoch, writes: Vec<(Key, Version)> },
     /// A node turned away a page, a repair or a drop: it is meant for another session, disk or epoch than the node has.
     TurnedAway { node: NodeId, shard: ShardId, why: &'static str },
+    /// A node has answered clients from its copy, or been a source for the coordinator, which reads at the epoch `read_at`,
+    /// when it had installed `epoch`: told once for each two, and again after a restart or after rot was found.
+    Served { node: NodeId, shard: ShardId, epoch: Epoch, read_at: Option<Epoch> },
     /// A node has found rot in its copy, which is silent from here on until it is wiped.
     Rotted { node: NodeId, shard: ShardId },
     /// A client's write is durable on a node.

@@ -80,7 +80,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("M37", "Drain watches the epochs that nodes have installed of another shard"),
     ("M38", "anti-entropy always picks the same shards first"),
     ("M39", "a coordinator that restarts believes that what it committed is installed"),
-    ("M40", "an address in memory decides which node is asked first"),
+    ("M40", "where a list lies in memory decides which node is asked first"),
     ("M41", "a writer's counter forgets what it issued itself"),
     ("M42", "tombstones are forgotten without the epoch barrier"),
     ("M43", "pages and repairs read below the tombstone barrier are accepted"),

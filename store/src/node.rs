@@ -14,7 +14,7 @@ mod operator;
 mod ships;
 mod tombstones;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::{Effect, Engine, MAX_LEVEL, Options, Scrubbed};
 use crate::env::{Copy, Env, Event, Nanos, Peer, millis};
@@ -42,6 +42,10 @@ pub struct Node {
     turned_away: Vec<Event>,
     /// Copies in which rot was found: told once the mark is durable.
     rotted: Vec<ShardId>,
+    /// Under which epochs its copies have answered clients (`None`) and been sources, and what of it the probe has not been
+    /// told yet.
+    served: BTreeMap<ShardId, BTreeSet<(Epoch, Option<Epoch>)>>,
+    serving: Vec<(ShardId, Epoch, Option<Epoch>)>,
     fetched_at: BTreeMap<ShardId, Nanos>,
     /// When the search for rot is taken on, how often that is, and by how many documents.
     scrub_at: Nanos,
@@ -128,6 +132,8 @@ impl Node {
             copied: Vec::new(),
             turned_away: Vec::new(),
             rotted: Vec::new(),
+            served: BTreeMap::new(),
+            serving: Vec::new(),
             fetched_at: BTreeMap::new(),
             scrub_at: env.clock.now().saturating_add(scrub_every),
             scrub_every,
@@ -235,10 +241,11 @@ impl Node {
     /// Makes everything staged durable and tells the probe. Afterwards the kept answers may be sent.
     pub fn commit(&mut self, env: &Env) -> Result<(), EngineError> {
         self.turned_away.drain(..).for_each(|event| env.probe.on(event));
+        let node = self.id;
         if !self.engine.has_staged() {
+            self.tell_service(env);
             return Ok(());
         }
-        let node = self.id;
         let effects = match self.engine.commit() {
             // Nothing of it was done, so nothing is answered; reads go on, and writes do when there is room again.
             Err(error @ EngineError::Full(_)) => {
@@ -248,6 +255,8 @@ impl Node {
                 self.copied.clear();
                 self.refusal = Some(error);
                 self.rotted.clear();
+                self.served.clear();
+                self.serving.clear();
                 return Ok(());
             }
             result => result?,
@@ -269,11 +278,23 @@ impl Node {
             });
         }
         self.repaired.clear();
-        self.rotted.drain(..).for_each(|shard| env.probe.on(Event::Rotted { node, shard }));
+        self.tell_service(env);
+        for shard in self.rotted.drain(..) {
+            self.served.remove(&shard);
+            env.probe.on(Event::Rotted { node, shard });
+        }
         for (shard, through) in self.copied.drain(..) {
             env.probe.on(Event::Copied { node: self.id, shard, through });
         }
         Ok(())
+    }
+
+    /// What was answered since the last commit, under configurations that are durable by now.
+    fn tell_service(&mut self, env: &Env) {
+        let node = self.id;
+        for (shard, epoch, read_at) in self.serving.drain(..) {
+            env.probe.on(Event::Served { node, shard, epoch, read_at });
+        }
     }
 
     /// Why the last commit turned everything away that had been staged, told once.

@@ -186,6 +186,10 @@ impl Router {
             sends.extend(portions.map(|ops| (node, Message::Batch { shard, epoch, ops })));
         }
         sends.extend(self.scans.drain_sends());
+        if mutant!("M40") && (self.nodes.as_ptr().addr() >> (12 + self.next % 16)) & 1 == 1 {
+            // Where a list happens to lie decides who is asked first.
+            sends.reverse();
+        }
         sends
     }
 
@@ -258,10 +262,6 @@ impl Router {
         if due {
             self.asked_configs_at = Some(now);
             self.questions.extend(&self.nodes);
-            if mutant!("M40") {
-                // Where the list happens to lie decides who is asked first.
-                self.questions.rotate_left((self.nodes.as_ptr().addr() >> 28) % self.nodes.len());
-            }
         }
     }
 

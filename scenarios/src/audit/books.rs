@@ -12,7 +12,7 @@ use miroir_store::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId
 use miroir_store::migration::Stage;
 use miroir_store::wire::Purpose;
 
-use super::promises::Passes;
+use super::promises::{Owed, Passes};
 use crate::env::Directory;
 
 /// How one migration went.
@@ -62,6 +62,10 @@ pub struct Books {
     pub(super) rot_found: bool,
     /// Copies in which rot was found, and which have not been wiped since.
     pub(super) rotted: BTreeSet<(ShardId, NodeId)>,
+    /// Those of them that the node itself has marked.
+    pub(super) silenced: BTreeSet<(ShardId, NodeId)>,
+    /// What replicas that are being readmitted have to hold before they vote again: what the others held before.
+    pub(super) owed: BTreeMap<ShardId, Vec<Owed>>,
     /// Each node's disk, as the world knows it, and the id it had when the node last opened it.
     pub(super) sim_disks: BTreeMap<NodeId, (Option<SimDisk>, u128)>,
     /// The disk that each node runs on.
@@ -97,7 +101,7 @@ impl Books {
     /// Reaches a mark when a write becomes durable right before or after a migration enters a stage.
     pub(super) fn watch_boundaries(&mut self, event: &Event) {
         match event {
-            Event::Committed { .. } => {}
+            Event::Committed { .. } | Event::Served { .. } => {}
             Event::Staged { stage, .. } => {
                 if self.recent_writes.contains(&true) {
                     count_mark(&format!("write within two events of {stage}"));
@@ -132,7 +136,11 @@ impl Books {
 
     /// The configuration that a node has installed, as it was committed.
     pub(super) fn installed_config(&self, shard: ShardId, node: NodeId) -> Option<&ShardConfig> {
-        let epoch = *self.installed.get(&(shard, node))?;
+        self.committed(shard, *self.installed.get(&(shard, node))?)
+    }
+
+    /// The configuration that was committed with an epoch.
+    pub(super) fn committed(&self, shard: ShardId, epoch: Epoch) -> Option<&ShardConfig> {
         let committed = self.config_log.iter().map(|(_, config)| config);
         committed.rev().find(|config| config.shard == shard && config.epoch == epoch)
     }

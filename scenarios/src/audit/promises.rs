@@ -4,11 +4,13 @@
 //! A broken rule need not lose anything in the run in which it is broken: versions, digests and quorums mask much. It is
 //! a broken promise all the same, and is named where it happened and not where it hurt.
 
+use std::sync::Arc;
+
 use miroir_sim::ProcessId;
 use miroir_sim::oracle::durable::Auditor;
-use miroir_store::config::{Cutover, Form, Replica, ShardConfig};
+use miroir_store::config::{Cutover, Form, Replica, ShardConfig, majority};
 use miroir_store::env::Peer;
-use miroir_store::id::{Epoch, Key, NodeId, Session, Version};
+use miroir_store::id::{Epoch, Key, NodeId, Session, ShardId, Version};
 
 use super::{Books, pair};
 use crate::env::Directory;
@@ -161,6 +163,88 @@ pub(super) fn of_forgetting(
     let has_its_disk = |replica: &&Replica| books.disks.get(&replica.node) == Some(&replica.disk);
     let lacking = config.new.iter().filter(has_its_disk).find(|replica| held(replica) < version)?;
     Some(format!("{node} forgot a tombstone that {} does not hold, that of {key}, under {config}", lacking.node))
+}
+
+/// What is wrong with a node's answering from its copy when it has installed `epoch`: clients, or the coordinator, which
+/// reads at an epoch of its own.
+pub(super) fn of_service(
+    books: &Books,
+    node: NodeId,
+    shard: ShardId,
+    epoch: Epoch,
+    read_at: Option<Epoch>,
+) -> Option<String> {
+    if let Some(read_at) = read_at.filter(|read_at| *read_at != epoch) {
+        return Some(format!("{node} was a source of {shard} at epoch {read_at}, and had installed epoch {epoch}"));
+    }
+    let config = books.committed(shard, epoch)?;
+    let own = config.replica(node).map(|replica| replica.disk);
+    let why = if own.is_none() || own != books.disks.get(&node).copied() {
+        "which does not name it with the disk it has"
+    } else if config.is_recovering(node) {
+        "while it was being readmitted"
+    } else if books.silenced.contains(&(shard, node)) {
+        "after it had found rot in its copy"
+    } else {
+        return None;
+    };
+    Some(format!("{node} answered from its copy under {config}, {why}"))
+}
+
+/// A version of a document that a replica held when others began to be readmitted.
+#[derive(Clone, Debug)]
+pub struct Owed {
+    doc: Arc<str>,
+    version: (u64, u128),
+    source: NodeId,
+}
+
+/// What the replicas that are being readmitted under `config` have to hold before they vote again: whatever those hold that
+/// have to be read, because without any one of them the others would be no majority. While the cleanup gate of a skipped
+/// delta pass is unmet, a majority of the old replicas is read as well.
+pub(super) fn owed(auditor: &Auditor, directory: &Directory, config: &ShardConfig) -> Vec<Owed> {
+    if config.recovering.is_empty() {
+        return Vec::new();
+    }
+    let was_old = config.old.iter().any(|replica| config.is_recovering(replica.node));
+    let groups = [(&config.new, true), (&config.old, was_old)];
+    let mut sources: Vec<NodeId> = Vec::new();
+    for (group, _) in groups.into_iter().filter(|(_, is_read)| *is_read) {
+        let others = group.iter().map(|replica| replica.node).filter(|node| !config.is_recovering(*node));
+        let others: Vec<NodeId> = others.collect();
+        if others.len() == majority(group.len()) {
+            sources.extend(others);
+        }
+    }
+    let members = config.recovering.iter().map(|replica| replica.node).chain(sources.iter().copied());
+    let members: Vec<ProcessId> =
+        members.map(|node| directory.process(Peer::Node(node)).expect("a node has a process")).collect();
+    let differing = auditor.differing(config.shard.0, &members).into_iter();
+    differing
+        .filter_map(|(doc, held)| {
+            let held = held.into_iter().skip(config.recovering.len()).zip(&sources);
+            let (version, source) = held.filter_map(|(held, source)| Some((held?, *source))).max()?;
+            Some(Owed { doc, version, source })
+        })
+        .collect()
+}
+
+/// What is wrong with letting those vote again that were being readmitted under `config`.
+pub(super) fn of_readmission(
+    auditor: &Auditor,
+    directory: &Directory,
+    config: &ShardConfig,
+    owed: &[Owed],
+) -> Option<String> {
+    config.recovering.iter().find_map(|replica| {
+        let process = directory.process(Peer::Node(replica.node)).expect("a node has a process");
+        let lacking = owed.iter().find(|owed| auditor.held(process, auditor.intern(&owed.doc)) < Some(owed.version))?;
+        let Owed { doc, version, source } = lacking;
+        Some(format!(
+            "{} was readmitted without version {} of {doc}, which {source} held when it began, under {config}",
+            replica.node, version.0
+        ))
+    })
 }
 
 /// What is wrong with what a node found on its disk: so many documents that it had held before, in the session `before`.

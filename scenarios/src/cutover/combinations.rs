@@ -1,13 +1,14 @@
 //! What undirected search did not find in millions of runs: a move is aborted, a later one takes the shard elsewhere, a
-//! third brings it back, tombstones are forgotten in between, and one node is cut off throughout. It comes back with a
-//! copy of a session that nobody remembers, and with documents whose deletion is forgotten. None of it is believed.
+//! third brings it back, tombstones are forgotten in between, and one node is cut off throughout. It comes back, maybe in
+//! the middle of the third move, with a copy of a session that nobody remembers, and with documents whose deletion is
+//! forgotten. None of it is believed.
 
 use miroir_sim::{Dice, Random, Ratio};
 
 use super::strike::{aborted_in, at_stage, cut_off, hold, migration, one_of, target};
 use crate::catalog::{Scenario, Windows};
 use crate::cutover::operated;
-use crate::plan::{MigrationPlan, Plan};
+use crate::plan::{Interference, MigrationPlan, Plan};
 
 pub const SCENARIO: Scenario = Scenario {
     id: "cutover/combinations",
@@ -49,6 +50,8 @@ fn plan(plan: &mut Plan, dice: &Dice) {
         MigrationPlan { skip_delta: stream.chance(Ratio::of(1, 4)), ..later },
         migration(0, &home, spread * 4),
     ];
+    let pause = Interference::Pause { stage: "DualWrite".to_owned(), for_ms: stream.range(100..=1_500) };
+    plan.migrations[2].interference = stream.chance(Ratio::of(1, 2)).then_some(pause);
     // Whoever is cut off holds something: a copy that serves, or one of the move that is aborted.
     let holders: Vec<u32> = home.iter().chain(&never).chain(&away).copied().collect();
     let process = one_of(&holders, &mut stream);

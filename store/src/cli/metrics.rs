@@ -194,7 +194,7 @@ impl Probe for Meter {
                     net.publish(Book { revision, nodes, ..net.book() });
                 }
             }
-            Event::Repaired { .. } | Event::Copied { .. } | Event::Forgotten { .. } => {}
+            Event::Served { .. } | Event::Repaired { .. } | Event::Copied { .. } | Event::Forgotten { .. } => {}
         }
     }
 

@@ -58,7 +58,21 @@ impl Node {
             }
         }
         let served = self.config(shard).is_some_and(|config| config.is_member(self.id)) && self.is_sound(shard);
-        if served { None } else { Some(Message::Unable { shard, epoch: installed }) }
+        if !served {
+            return Some(Message::Unable { shard, epoch: installed });
+        }
+        self.has_served(shard, None);
+        None
+    }
+
+    /// Keeps for the probe that this copy answers a client, or the coordinator that reads at an epoch.
+    fn has_served(&mut self, shard: ShardId, read_at: Option<Epoch>) {
+        let installed = self.epoch(shard);
+        let served = self.served.entry(shard).or_default();
+        served.retain(|(epoch, _)| *epoch == installed);
+        if served.insert((installed, read_at)) {
+            self.serving.push((shard, installed, read_at));
+        }
     }
 
     /// The fence of digests and listings: a copy that may be a source, or one that is being readmitted. The latter is
@@ -71,14 +85,23 @@ impl Node {
         shard: ShardId,
         epoch: Epoch,
     ) -> bool {
-        let sound = self.is_sound(shard) || self.is_coming_back(shard);
-        self.serves_if(sound, now, from, request, shard, epoch)
+        let is_coming_back = self.is_coming_back(shard);
+        let sound = self.is_sound(shard) || is_coming_back;
+        let serves = self.serves_if(sound, now, from, request, shard, epoch);
+        if serves && !is_coming_back {
+            self.has_served(shard, Some(epoch));
+        }
+        serves
     }
 
     /// The fence of the coordinator's reads: exactly this epoch, from a copy that may be a source.
     pub(super) fn serves(&mut self, now: Nanos, from: Peer, request: RequestId, shard: ShardId, epoch: Epoch) -> bool {
         let sound = self.is_sound(shard);
-        self.serves_if(sound, now, from, request, shard, epoch)
+        let serves = self.serves_if(sound, now, from, request, shard, epoch);
+        if serves {
+            self.has_served(shard, Some(epoch));
+        }
+        serves
     }
 
     fn serves_if(
