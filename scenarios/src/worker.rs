@@ -104,7 +104,19 @@ fn run_one(arguments: &Arguments) -> Result<ExitCode, Problem> {
                 settings::apply(&mut plan, setting)?;
             }
             plan.check().map_err(|problem| format!("{}: {problem}", path.display()))?;
-            (catalog::find(&plan.scenario)?, plan)
+            let (of_plan, asked) = (catalog::find(&plan.scenario)?, catalog::find(&arguments.scenario)?);
+            if of_plan.id != asked.id {
+                return Err(format!(
+                    "{}: scenario: a plan of `{}` cannot run as `{}`",
+                    path.display(),
+                    of_plan.id,
+                    asked.id
+                )
+                .into());
+            }
+            // The same plan with other chances, where another seed is asked for.
+            plan.seed = arguments.seed.to_string();
+            (of_plan, plan)
         }
     };
     let mutant = arguments.mutant.as_deref().or((scenario.id == canary::SCENARIO.id).then_some(canary::MUTANT));

@@ -156,6 +156,14 @@ fn run_now(worker: &Worker, kept: &Path, seed: Seed) -> Result<PathBuf, Failure>
     }
 }
 
+/// The scenario and the seed that a bundle or a plan is of, whatever else is wrong with the file.
+pub fn head(path: &Path) -> Option<(String, Seed)> {
+    let table: toml::Table = fs::read_to_string(path).ok()?.parse().ok()?;
+    let plan = table.get("plan").and_then(toml::Value::as_table).unwrap_or(&table);
+    let text = |name: &str| plan.get(name).and_then(toml::Value::as_str);
+    Some((text("scenario")?.to_owned(), text("seed")?.parse().ok()?))
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use miroir_scenarios::plan::{Profile, Shape};

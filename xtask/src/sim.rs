@@ -28,12 +28,18 @@ pub fn run(workspace: &Workspace, build: Build, sim: &Sim) -> Result<ExitCode, F
         return Worker::build(workspace, build)?.print(&["set-help"]);
     }
     sim.overrides.check()?;
-    let seed = seeds::choose(sim.seed.as_deref())?;
+    // A plan says which scenario and which seed it is of. One that cannot be read the worker refuses, with the reason.
+    let of_plan = sim.plan.as_deref().and_then(bundle::head);
+    let seed = match (&sim.seed, &of_plan) {
+        (None, Some((_, seed))) => *seed,
+        (typed, _) => seeds::choose(typed.as_deref())?,
+    };
     let say = |line: String| if sim.json { note(line) } else { out(line) };
     say(format!("seed {seed}"));
 
     let worker = Worker::build(workspace, build)?;
-    let scenario = sim.scenario.as_deref().unwrap_or(catalog::DEFAULT);
+    let planned = of_plan.as_ref().map_or(catalog::DEFAULT, |(scenario, _)| scenario);
+    let scenario = sim.scenario.as_deref().unwrap_or(planned);
     let folder = runs::claim(&workspace.kept().join("runs"), &format!("{scenario}-{seed}"))?;
     let job = Job {
         trace: sim.trace,

@@ -45,6 +45,10 @@ const ALONE: Seed = Seed(7);
 /// The rounds with real processes: four kills, a stop, a full disk, a cut.
 const ROUNDS: [u64; 7] = [0, 4, 49, 64, 75, 87, 88];
 
+/// What is tested as an ordinary build; the others are tested inside the simulator. Always the same selection, so that nothing
+/// is built with other features a second time.
+const OUTSIDE: [&str; 5] = ["--workspace", "--exclude", "miroir-sim", "--exclude", "miroir-scenarios"];
+
 /// Wall time for one run.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -121,7 +125,7 @@ fn run_area(workspace: &Workspace, build: Build, area: Area) -> Result<Count, Fa
     match area {
         Area::Lint => cargo::lint(workspace),
         Area::Determinism => determinism(workspace),
-        Area::Unit => cargo::test(workspace.cargo("test"), &["--workspace"], &[], |_| ()),
+        Area::Unit => cargo::test(workspace.cargo("test"), &OUTSIDE, &[], |_| ()),
         Area::Sim => {
             cargo::test(workspace.simulator_cargo("test"), &["-p", "miroir-sim", "-p", "miroir-scenarios"], &[], |_| ())
         }
@@ -129,13 +133,13 @@ fn run_area(workspace: &Workspace, build: Build, area: Area) -> Result<Count, Fa
         Area::Mutants => mutants(workspace, build),
         // Again, and aloud: how many crashes, flips and mutated inputs were tried.
         Area::Engine => {
-            // With the features that the whole workspace asks for, so that nothing is built a second time.
-            let selection = ["--workspace", "--lib", "--test", "engine"];
+            let selection = [&OUTSIDE[..], &["--lib", "--test", "engine"]].concat();
             cargo::test(workspace.cargo("test"), &selection, &["--nocapture"], |_| ())
         }
         // Again, and aloud: which real dumps were there.
         Area::Dump => {
-            cargo::test(workspace.cargo("test"), &["--workspace", "--test", "dump"], &["--nocapture"], |_| ())
+            let selection = [&OUTSIDE[..], &["--test", "dump"]].concat();
+            cargo::test(workspace.cargo("test"), &selection, &["--nocapture"], |_| ())
         }
         Area::Cluster => rounds(workspace),
         Area::Html => html::run(workspace, build),

@@ -294,6 +294,7 @@ fn a_full_disk_loses_no_result() {
     let records = ran.lines().iter().filter(|line| line.starts_with("{\"v\":1,")).count();
     assert!((1..=3).contains(&records), "what ran is shown: {}", ran.stdout);
     assert!(ran.stdout.contains("stopped early (cannot write"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("\nresults are missing on the disk: "), "{}", ran.stdout);
 }
 
 #[test]

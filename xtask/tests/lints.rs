@@ -1,63 +1,94 @@
 //! The rules of determinism fire. `clippy.toml` names its targets by path, and a path that a dependency renamed would be
-//! passed over in silence; so a package of forbidden code is linted, as an ordinary build and with the simulator's cfg, and
-//! exactly the marked lines must be refused.
+//! passed over in silence; so forbidden code is linted, as an ordinary build and with the simulator's cfg, and exactly the
+//! marked lines must be refused.
 //!
-//! The package stands in `tests/lints`. It is copied, because a package inside another's tests would leave its build
-//! output there.
+//! It is linted against what a lint of the workspace has just checked: the very packages that the rules are about.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The root of the workspace.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask has a parent").to_path_buf()
+use xtask::test::cargo::clippy;
+use xtask::workspace::Workspace;
+
+/// What must not pass.
+const FORBIDDEN: &str = "xtask/tests/lints/forbidden.rs";
+
+/// Forbidden code names these.
+const PACKAGES: [(&str, &str); 3] = [("madsim", "madsim"), ("redb", "redb"), ("tokio", "madsim_tokio")];
+
+/// The families of rules that the workspace denies.
+const RULES: [&str; 4] = ["disallowed_methods", "disallowed_types", "disallowed_macros", "iter_over_hash_type"];
+
+/// Lints the workspace, and returns where the metadata of each package is.
+fn checked(mut clippy: Command) -> BTreeMap<String, PathBuf> {
+    let output = clippy.output().expect("cargo starts");
+    assert!(output.status.success(), "clippy: {}", String::from_utf8_lossy(&output.stderr));
+    let artifacts = messages(&output.stdout).into_iter().filter(|message| message["reason"] == "compiler-artifact");
+    let found = |artifact: serde_json::Value| {
+        let file = artifact["filenames"]
+            .as_array()?
+            .iter()
+            .find_map(|name| name.as_str()?.ends_with(".rmeta").then_some(name))?;
+        Some((artifact["target"]["name"].as_str()?.replace('-', "_"), PathBuf::from(file.as_str()?)))
+    };
+    artifacts.filter_map(found).collect()
 }
 
-/// Copies the package, with the workspace's lock file, and returns where it is.
-fn forbidden() -> PathBuf {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lints");
-    let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lints");
-    fs::create_dir_all(to.join("src")).expect("the copy has a folder");
-    for file in ["Cargo.toml", "src/lib.rs"] {
-        fs::copy(from.join(file), to.join(file)).expect("the package is copied");
+fn messages(output: &[u8]) -> Vec<serde_json::Value> {
+    String::from_utf8_lossy(output).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The lines of the forbidden code at which clippy reports an error.
+fn refused(workspace: &Workspace, simulated: bool) -> BTreeSet<u64> {
+    let checked = checked(clippy(workspace, simulated, &["--quiet", "--message-format", "json"]));
+    // Beside the cargo that runs us; a cargo by itself finds it in the path.
+    let driver = std::env::var_os("CARGO")
+        .map_or_else(|| PathBuf::from("clippy-driver"), |cargo| Path::new(&cargo).with_file_name("clippy-driver"));
+    let mut command = Command::new(driver);
+    command.args(["--edition", "2024", "--crate-type", "lib", "--emit", "metadata", "--error-format", "json"]);
+    command.args(["--check-cfg", "cfg(madsim)", "--out-dir"]).arg(env!("CARGO_TARGET_TMPDIR"));
+    if simulated {
+        command.args(["--cfg", "madsim"]);
     }
-    fs::copy(root().join("Cargo.lock"), to.join("Cargo.lock")).expect("the lock file is copied");
-    to
-}
-
-/// The lines of `src/lib.rs` at which clippy reports an error.
-fn refused(package: &Path, rustflags: &str, target: &str) -> BTreeSet<u64> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["clippy", "--quiet", "--message-format", "json", "--target-dir", target])
-        .current_dir(package)
-        .env("CLIPPY_CONF_DIR", root())
-        .env("RUSTFLAGS", rustflags)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+    for (name, package) in PACKAGES {
+        let Some(metadata) = checked.get(package) else {
+            assert!(package == "madsim" && !simulated, "{package} is not among {:?}", checked.keys());
+            continue;
+        };
+        let mut named = OsString::from(format!("{name}="));
+        named.push(metadata);
+        command.arg("--extern").arg(named).arg("-L").arg(metadata.parent().expect("metadata is in a folder"));
+    }
+    command.args(RULES.map(|rule| format!("-Dclippy::{rule}"))).arg(FORBIDDEN);
+    let output = command
+        .current_dir(workspace.root())
+        .env("CLIPPY_CONF_DIR", workspace.root())
         .output()
-        .expect("cargo starts");
-    let lines: BTreeSet<u64> = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["message"]["level"] == "error")
-        .filter_map(|message| line_of(&message["message"]["spans"][0]))
+        .expect("clippy-driver starts");
+    // Without cargo around it, the compiler writes its messages to standard error.
+    let lines: BTreeSet<u64> = messages(&output.stderr)
+        .iter()
+        .filter(|message| message["level"] == "error")
+        .filter_map(|message| line_of(&message["spans"][0]))
         .collect();
     assert!(!lines.is_empty(), "clippy refused nothing: {}", String::from_utf8_lossy(&output.stderr));
     lines
 }
 
-/// The line of `src/lib.rs` that a span is about; one inside a macro of another package is about where it was called.
+/// The line of the forbidden code that a span is about; one inside a macro of another package is about where it was called.
 fn line_of(span: &serde_json::Value) -> Option<u64> {
     match span["file_name"].as_str()? {
-        "src/lib.rs" => span["line_start"].as_u64(),
+        FORBIDDEN => span["line_start"].as_u64(),
         _ => line_of(&span["expansion"]["span"]),
     }
 }
 
 /// The lines that carry a mark; those of the simulator's cfg only with it.
-fn marked(package: &Path, simulated: bool) -> BTreeSet<u64> {
-    let text = fs::read_to_string(package.join("src/lib.rs")).expect("the package can be read");
+fn marked(workspace: &Workspace, simulated: bool) -> BTreeSet<u64> {
+    let text = fs::read_to_string(workspace.root().join(FORBIDDEN)).expect("the forbidden code can be read");
     let counts = |line: &str| match line.split_once("//~") {
         Some((_, cfg)) => cfg.trim().is_empty() || simulated,
         None => false,
@@ -67,7 +98,7 @@ fn marked(package: &Path, simulated: bool) -> BTreeSet<u64> {
 
 #[test]
 fn forbidden_code_is_refused_in_both_builds() {
-    let package = forbidden();
-    assert_eq!(refused(&package, "", "plain"), marked(&package, false), "as an ordinary build");
-    assert_eq!(refused(&package, "--cfg madsim", "madsim"), marked(&package, true), "with the simulator's cfg");
+    let workspace = Workspace::locate();
+    assert_eq!(refused(&workspace, false), marked(&workspace, false), "as an ordinary build");
+    assert_eq!(refused(&workspace, true), marked(&workspace, true), "with the simulator's cfg");
 }

@@ -13,6 +13,7 @@ mod ours;
 mod workload;
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Round trips in one large world.
@@ -65,6 +66,10 @@ fn main() -> ExitCode {
         "a run: a fresh thread, 4 nodes, {} round trips, on two threads; only this one has history, trace hash and faults on",
         workload::SMALL
     );
+    match on_moonpool::FAILED.load(Ordering::Relaxed) {
+        0 => (),
+        failed => println!("moonpool called {failed} of its runs failed; they are counted as runs"),
+    }
     let flat = memory::stays_flat(|seed| _ = ours::run(seed, workload::SMALL));
     let fast = !chosen(1) || 10.0 * best[0].trips >= AT_LEAST_TENTHS * best[1].trips;
     if fast && flat { ExitCode::SUCCESS } else { ExitCode::from(100) }

@@ -228,6 +228,7 @@ fn closing(outcome: &Outcome) -> String {
     let seeds = outcome.seeds();
     let compared: u64 = outcome.tallies.iter().map(|tally| tally.compared).sum();
     let verdict = match outcome.findings() {
+        0 if outcome.is_incomplete => red("results are missing on the disk"),
         0 => green("as expected"),
         findings => red(&counted(findings, "finding")),
     };

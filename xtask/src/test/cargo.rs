@@ -9,15 +9,20 @@ use crate::workspace::Workspace;
 
 use super::Count;
 
-/// rustfmt, and clippy with warnings denied: as an ordinary build, and inside the simulator, where this package, which is
-/// never built for it, stays out.
+/// clippy with warnings denied: as an ordinary build, or inside the simulator, where this package, which is never built for it,
+/// stays out. Always the same words, so that what was linted is not linted again.
+pub fn clippy(workspace: &Workspace, simulated: bool, options: &[&str]) -> Command {
+    let mut clippy = if simulated { workspace.simulator_cargo("clippy") } else { workspace.cargo("clippy") };
+    clippy.arg("--workspace").args(if simulated { &["--exclude", "xtask"][..] } else { &[] });
+    clippy.arg("--all-targets").args(options).args(["--", "-D", "warnings"]);
+    clippy
+}
+
+/// rustfmt, and clippy in both ways.
 pub fn lint(workspace: &Workspace) -> Result<Count, Failure> {
     let mut fmt = workspace.cargo("fmt");
     fmt.args(["--all", "--", "--check"]);
-    let mut plain = workspace.cargo("clippy");
-    plain.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
-    let mut simulated = workspace.simulator_cargo("clippy");
-    simulated.args(["--workspace", "--exclude", "xtask", "--all-targets", "--", "-D", "warnings"]);
+    let (plain, simulated) = (clippy(workspace, false, &[]), clippy(workspace, true, &[]));
 
     let mut count = Count::default();
     for (what, mut command) in

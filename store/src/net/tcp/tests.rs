@@ -41,7 +41,7 @@ fn book(one: &TcpNet, two: &TcpNet) -> Book {
 }
 
 async fn one(net: &TcpNet) -> (Peer, Vec<u8>) {
-    let until = net.shared.clock.now() + crate::env::millis(5_000);
+    let until = net.shared.clock.now() + crate::env::millis(60_000);
     let mut frames = net.recv(until).await;
     assert_eq!(frames.len(), 1, "one frame was sent");
     frames.remove(0)
