@@ -70,7 +70,7 @@ pub enum Command {
     Gallery,
     /// Run the tests, or some areas of them
     Test {
-        /// Default: all areas, in this order
+        /// Default: all that are not part of another, in this order
         #[arg(value_enum)]
         areas: Vec<Area>,
     },
@@ -346,9 +346,10 @@ pub enum Area {
     Scenarios,
     /// One known kill per planted bug
     Mutants,
-    /// The long crash tests of the store's engine
+    /// Those of the unit tests that are about the store's engine
     Engine,
-    /// Meilisearch dumps: made ones of every version, hostile ones, and real ones where MIROIR_DUMPS names some
+    /// Those of the unit tests that are about Meilisearch dumps: made ones of every version, hostile ones, and real ones where
+    /// MIROIR_DUMPS names some
     Dump,
     /// Rounds with real processes, one of each kind of trouble
     Cluster,

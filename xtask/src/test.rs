@@ -3,6 +3,7 @@
 //! The areas run in the order of [`Area`]: what fails fastest comes first, and what the rest relies on (a seed means one
 //! run) before what relies on it. An area that fails does not stop the others.
 
+mod ahead;
 pub mod cargo;
 mod html;
 
@@ -38,6 +39,9 @@ const SEED: Seed = Seed(42);
 
 /// The seeds that every scenario must pass.
 const SCENARIO_SEEDS: std::ops::Range<u64> = 0..20;
+
+/// How many operations a scenario of volume gets here; `cargo xtask qualify` runs them whole.
+const VOLUME: &str = "operations=100000";
 
 /// One of them, which runs again by itself.
 const ALONE: Seed = Seed(7);
@@ -77,13 +81,18 @@ impl Count {
     }
 }
 
-/// Runs `areas`, or all.
+/// Runs `areas`, or all, without those that are parts of another.
 pub fn run(workspace: &Workspace, build: Build, areas: &[Area]) -> Result<ExitCode, Failure> {
-    let areas = if areas.is_empty() { Area::value_variants() } else { areas };
+    let whole = || Area::value_variants().iter().copied().filter(|area| !matches!(area, Area::Engine | Area::Dump));
+    let (areas, ahead) = if areas.is_empty() {
+        (whole().collect(), ahead::build(workspace, build)?)
+    } else {
+        (areas.to_vec(), Vec::new())
+    };
     let mut lines = Vec::new();
     let mut total = Count::default();
     let mut build_failed = false;
-    for &area in areas {
+    for area in areas {
         out(format!("== {}", name(area)));
         let started = Instant::now();
         let count = run_area(workspace, build, area).unwrap_or_else(|failure| {
@@ -96,6 +105,7 @@ pub fn run(workspace: &Workspace, build: Build, areas: &[Area]) -> Result<ExitCo
         total.add(count);
         lines.push(line(area, count, started.elapsed()));
     }
+    ahead.into_iter().try_for_each(ahead::Ahead::end)?;
     out("");
     lines.iter().for_each(out);
     out(format!("{} passed, {} failed", total.passed, total.failed));
@@ -131,20 +141,17 @@ fn run_area(workspace: &Workspace, build: Build, area: Area) -> Result<Count, Fa
         }
         Area::Scenarios => scenarios(workspace, build),
         Area::Mutants => mutants(workspace, build),
-        // Again, and aloud: how many crashes, flips and mutated inputs were tried.
-        Area::Engine => {
-            let selection = [&OUTSIDE[..], &["--lib", "--test", "engine"]].concat();
-            cargo::test(workspace.cargo("test"), &selection, &["--nocapture"], |_| ())
-        }
-        // Again, and aloud: which real dumps were there.
-        Area::Dump => {
-            let selection = [&OUTSIDE[..], &["--test", "dump"]].concat();
-            cargo::test(workspace.cargo("test"), &selection, &["--nocapture"], |_| ())
-        }
+        Area::Engine => part(workspace, &["--lib", "--test", "engine"]),
+        Area::Dump => part(workspace, &["--test", "dump"]),
         Area::Cluster => rounds(workspace),
         Area::Html => html::run(workspace, build),
         Area::Docs => documents(workspace, build),
     }
+}
+
+/// Some of the unit tests.
+fn part(workspace: &Workspace, targets: &[&str]) -> Result<Count, Failure> {
+    cargo::test(workspace.cargo("test"), &[&OUTSIDE, targets].concat(), &[], |_| ())
 }
 
 /// One seed: twice in two processes, in the other build, and with its trace shown. Always the same trace hash.
@@ -174,15 +181,16 @@ fn determinism(workspace: &Workspace) -> Result<Count, Failure> {
     Ok(count)
 }
 
-/// A sweep of every scenario, twins included, and the canary; then one seed of each scenario of volume.
+/// A sweep of every scenario, twins included, and the canary; then one seed of each scenario of volume, with less of it.
 fn scenarios(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     let worker = Worker::build(workspace, build)?;
     let catalog = Catalog::load(&worker)?;
     let (volume, usual): (Vec<_>, Vec<_>) =
         catalog.all_but_canary().into_iter().partition(|entry| entry.seeds_at_most.is_some());
-    let mut count = sweep_of(workspace, &worker, &catalog, usual, SCENARIO_SEEDS, build)?;
+    let less = Overrides { set: vec![VOLUME.to_owned()], ..Overrides::default() };
+    let mut count = sweep_of(workspace, &worker, &catalog, usual, SCENARIO_SEEDS, &Overrides::default(), build)?;
     if !volume.is_empty() {
-        count.add(sweep_of(workspace, &worker, &catalog, volume, 0..1, build)?);
+        count.add(sweep_of(workspace, &worker, &catalog, volume, 0..1, &less, build)?);
     }
     Ok(count)
 }
@@ -193,6 +201,7 @@ fn sweep_of(
     catalog: &Catalog,
     entries: Vec<&Entry>,
     seeds: std::ops::Range<u64>,
+    overrides: &Overrides,
     build: Build,
 ) -> Result<Count, Failure> {
     let request = sweep::Request {
@@ -200,7 +209,7 @@ fn sweep_of(
         seeds: SeedRange(seeds),
         time: None,
         partition: Partition::WHOLE,
-        overrides: Overrides::default(),
+        overrides: overrides.clone(),
         build,
         jobs: None,
         max_fail: MaxFail(None),
@@ -212,18 +221,17 @@ fn sweep_of(
     let alarm = u64::from(outcome.broken_alarm.is_none());
     let regressions = (outcome.regressions.len() - outcome.regressed().count()) as u64;
     let mut count = Count { passed: outcome.passed() + alarm + regressions, failed: outcome.findings() };
-    alone(worker, &outcome.asked.folder, &mut count)?;
+    alone(worker, &outcome.asked.folder, overrides, &mut count)?;
     Ok(count)
 }
 
 /// What a sweep says of a seed is what the seed says when it runs alone: one of each scenario again.
-fn alone(worker: &Worker, sweep: &Path, count: &mut Count) -> Result<(), Failure> {
+fn alone(worker: &Worker, sweep: &Path, overrides: &Overrides, count: &mut Count) -> Result<(), Failure> {
     let path = sweep.join(sweep::results::FILE);
     let results = fs::read_to_string(&path).map_err(|error| Failure::io("read", path.display(), &error))?;
     let swept = results.lines().filter_map(|line| Record::from_json(line).ok().map(|record| (line, record)));
     for (line, record) in swept.filter(|(_, record)| record.seed == ALONE) {
-        let overrides = Overrides::default();
-        let output = worker.record(&Job::bare(&record.scenario, record.seed, &overrides), Some(LIMIT))?;
+        let output = worker.record(&Job::bare(&record.scenario, record.seed, overrides), Some(LIMIT))?;
         let alone = Recorded::of(&record.scenario, record.seed, &output)?;
         let swept = Recorded { record, line: line.to_owned() };
         let equal = swept.agrees_with(&alone) && swept.record.fingerprint == alone.record.fingerprint;

@@ -60,6 +60,13 @@ impl Build {
     }
 }
 
+/// The command that builds the worker.
+pub fn build_command(workspace: &Workspace, build: Build) -> Command {
+    let mut cargo = workspace.simulator_cargo("build");
+    cargo.args(["--workspace", "--exclude", "xtask", "--bin", "miroir-worker", "--profile", build.profile()]);
+    cargo
+}
+
 /// A program that can run seeds.
 #[derive(Clone, Debug)]
 pub struct Worker {
@@ -142,9 +149,7 @@ impl Worker {
         }
         // First, so that an edit during the build gives a name that the next build does not have.
         let name = build_id::of_sources(workspace.root())?;
-        let mut cargo = workspace.simulator_cargo("build");
-        cargo.args(["--workspace", "--exclude", "xtask", "--bin", "miroir-worker", "--profile", build.profile()]);
-        let program = workspace::built_by(cargo)?;
+        let program = workspace::built_by(build_command(workspace, build))?;
         Ok(Worker { program, build: name, signals: None })
     }
 

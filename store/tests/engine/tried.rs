@@ -5,6 +5,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "how much to try is the caller's choice and no part of a run")]
 
+use std::io::Write as _;
+
 /// How many to try: what the environment says under this name, else `default`.
 pub fn wanted(name: &str, default: u64) -> u64 {
     all_wanted(name, &[default])[0]
@@ -17,8 +19,9 @@ pub fn all_wanted(name: &str, default: &[u64]) -> Vec<u64> {
     numbers.unwrap_or_else(|_| panic!("{name}: `{text}` is not numbers with commas between them"))
 }
 
-/// Says what was tried: `tried: crashes: 1500 crashes, 320 while an engine was being opened`.
+/// Says what was tried: `tried: crashes: 1500 crashes, 320 while an engine was being opened`. It is shown although the test passes.
 pub fn tell(what: &str, counts: &[(u64, &str)]) {
     let counts: Vec<String> = counts.iter().map(|(count, of_what)| format!("{count} {of_what}")).collect();
-    println!("tried: {what}: {}", counts.join(", "));
+    // Not `println!`, which a passing test keeps to itself.
+    writeln!(std::io::stdout(), "tried: {what}: {}", counts.join(", ")).expect("somebody listens");
 }
