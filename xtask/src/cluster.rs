@@ -10,7 +10,6 @@ pub mod small_disk;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -20,6 +19,7 @@ use miroir_store::cli::session::{Session, is_ready};
 use miroir_store::cli::settings::Settings;
 use miroir_store::env::Peer;
 use miroir_store::id::NodeId;
+use miroir_store::net::tcp::ports;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 
@@ -69,7 +69,7 @@ impl Cluster {
     ) -> Result<Cluster, Failure> {
         let peers: Vec<Peer> =
             std::iter::once(Peer::Coordinator).chain((1..=nodes).map(NodeId).map(Peer::Node)).collect();
-        let doors = free_ports(peers.len())?;
+        let doors = ports::free(peers.len()).map_err(|error| Failure::io("find", "free ports", &error))?;
         let mut told = BTreeMap::new();
         for (peer, door) in peers.iter().zip(&doors) {
             let at = match cables {
@@ -205,11 +205,4 @@ impl Drop for Cluster {
 fn write(path: &Path, settings: &Settings) -> Result<(), Failure> {
     let text = toml::to_string(settings).map_err(|error| Failure::internal(error.to_string()))?;
     fs::write(path, text).map_err(|error| Failure::io("write", path.display(), &error))
-}
-
-/// So many ports that are free now, held until all are found, so that no two are the same.
-fn free_ports(count: usize) -> Result<Vec<SocketAddr>, Failure> {
-    let held: Result<Vec<TcpListener>, _> = (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
-    held.and_then(|held| held.iter().map(TcpListener::local_addr).collect())
-        .map_err(|error| Failure::io("find", "free ports", &error))
 }

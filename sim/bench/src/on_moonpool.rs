@@ -37,6 +37,11 @@ fn run_here(seed: u64, total: u64) {
     FAILED.fetch_add(report.failed_runs as u64, Ordering::Relaxed);
 }
 
+/// Before what failed is tried again, so that time goes on.
+async fn pause(context: &SimContext) {
+    let _slept = context.time().sleep(Duration::from_millis(1)).await;
+}
+
 struct Server;
 
 #[async_trait]
@@ -50,6 +55,7 @@ impl Process for Server {
             if let Ok(listener) = context.network().bind(context.my_ip()).await {
                 break listener;
             }
+            pause(context).await;
         };
         let count = Arc::new(AtomicU64::new(0));
         loop {
@@ -57,7 +63,10 @@ impl Process for Server {
                 biased;
                 accepted = listener.accept() => match accepted {
                     Ok(accepted) => accepted,
-                    Err(_) => continue,
+                    Err(_) => {
+                        pause(context).await;
+                        continue;
+                    }
                 },
                 () = context.shutdown().cancelled() => return Ok(()),
             };

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -26,6 +25,7 @@ use crate::cli::session::is_ready;
 use crate::cli::settings::Settings;
 use crate::env::real::FileDisk;
 use crate::net::key::SharedKey;
+use crate::net::tcp::ports;
 
 /// The names of the processes that were started, and their numbers.
 const PROCESSES: &str = "processes.json";
@@ -123,18 +123,13 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 /// The settings of every process, on ports that are free now.
 fn write_settings(plan: &Plan, dir: &Path) -> Result<(), Failure> {
     fs::create_dir_all(dir).map_err(|error| Failure::io("create", dir.display(), &error))?;
-    let mut held = Vec::new();
-    let mut port = || -> Result<String, Failure> {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|it| Ok((it.local_addr()?, it)));
-        let (address, listener) = free.map_err(|error| Failure::io("find", "a free port", &error))?;
-        // Held until all are found, so that no two are the same.
-        held.push(listener);
-        Ok(address.to_string())
-    };
-    let coordinator = port()?;
+    let free = ports::free(plan.nodes as usize + 1).map_err(|error| Failure::io("find", "free ports", &error))?;
+    let mut free = free.into_iter().map(|address| address.to_string());
+    let mut port = || free.next().expect("a port for each process");
+    let coordinator = port();
     let mut nodes = BTreeMap::new();
     for n in 1..=plan.nodes {
-        nodes.insert(format!("n{n}"), port()?);
+        nodes.insert(format!("n{n}"), port());
     }
     let shared = Settings {
         cluster: "local".to_owned(),

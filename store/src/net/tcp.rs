@@ -18,6 +18,7 @@ mod book;
 mod door;
 mod handshake;
 mod link;
+pub mod ports;
 mod queue;
 mod seal;
 mod stats;

@@ -468,6 +468,8 @@
     $("theme").onclick = () => { document.documentElement.classList.toggle("dark"); changed(); };
     $("frames").onchange = () => { view.frames = $("frames").checked; changed(); };
     $("shard").onchange = () => { view.shard = $("shard").value === "" ? null : Number($("shard").value); changed(); };
+    // Enter in a field chooses; it does not load the page again.
+    $("controls").onsubmit = (event) => { event.preventDefault(); $("doc").onchange(); };
     $("doc").onchange = () => { const wanted = $("doc").value.trim(); view.doc = docOf(wanted) >= 0 ? wanted : null; $("doc").value = view.doc || ""; changed(); };
     addEventListener("resize", changed);
     addEventListener("hashchange", () => { readAddress(); changed(); });
@@ -504,10 +506,22 @@
       $("migrations").append(item);
     }
     if (!data.stages.length) $("migrations").append(Object.assign(document.createElement("li"), { textContent: "none" }));
+    // All of them, whatever document is chosen below.
+    for (const window of data.windows.slice(0, 12)) {
+      const item = document.createElement("li"), from = window.from, to = window.to === null ? data.end : window.to, room = (to - from) * 0.3 + 2e3;
+      item.className = window.declared ? "declared" : "";
+      const link = Object.assign(document.createElement("a"), { href: "#doc=" + encodeURIComponent(window.doc), textContent: window.doc });
+      link.onclick = (event) => { event.preventDefault(); view.doc = window.doc; view.at = from; look(from - room, to + room); changed(); };
+      item.append(link, " of s" + window.shard + ": a read can miss it from " + seconds(from) + (window.to === null ? " on, for good" : " to " + seconds(to) + ", for " + length(to - from)));
+      item.title = window.text;
+      $("windows").append(item);
+    }
+    if (data.windows.length > 12) $("windows").append(Object.assign(document.createElement("li"), { textContent: "and " + (data.windows.length - 12) + " more" }));
+    if (story && story.doc) $("of").textContent = "What happened to " + story.doc;
     const said = (id, label, text) => { if (text) $(id).append(Object.assign(document.createElement("b"), { textContent: label + " " }), text); };
     said("rule", "The rule.", story && story.rule);
     said("sibling", "What decides.", story && story.sibling);
-    $("legend").textContent = "Blue: writes. Green: reads. Red cross: a frame that was lost, or a crash. Diamond: durable on a node (blue: by a write, violet: shipped). Shaded: a fault at work. Trace " + head.hash.slice(0, 12) + ", build " + head.build + ".";
+    $("legend").textContent = "Blue: writes. Green: reads. Red cross: a frame that was lost, or a crash. Diamond: durable on a node (blue: by a write, violet: shipped). Shaded: a fault at work. Bars over the lanes: loss windows, from the commit that opens one to what closes it (red; amber where the scenario declares them). A version is counter:writer. Trace " + head.hash.slice(0, 12) + ", build " + head.build + ".";
   }
 
   if (matchMedia("(prefers-color-scheme: dark)").matches) document.documentElement.classList.add("dark");
