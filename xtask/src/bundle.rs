@@ -176,6 +176,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_plan_and_a_bundle_say_what_they_are_of() {
+        let path = std::env::temp_dir().join(format!("miroir-head-{}.toml", std::process::id()));
+        let of = |text: &str| {
+            fs::write(&path, text).unwrap();
+            head(&path)
+        };
+        let plan = plan();
+        let wanted = Some((plan.scenario.clone(), plan.seed.parse().unwrap()));
+        assert_eq!(of(&plan.to_toml()), wanted);
+        assert_eq!(of(&toml::to_string(&Bundle::of_plan(plan).unwrap()).unwrap()), wanted);
+        assert_eq!(of("scenario = 7"), None);
+        assert_eq!(head(Path::new("/nowhere.toml")), None);
+    }
+
+    #[test]
     fn a_bundle_survives_its_file_and_a_plan_is_one() {
         let mut bundle = Bundle::of_plan(plan()).unwrap();
         assert_eq!(Bundle::parse(&plan().to_toml()).unwrap(), bundle);
