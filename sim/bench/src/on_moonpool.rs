@@ -17,6 +17,9 @@ use crate::workload::{CLIENTS, PAYLOAD, share};
 /// Its delays are up to a hundred times longer than the latency of the workload.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// A world that has not come to its end by then does not: moonpool ends it, and calls it failed.
+const BUDGET: Duration = Duration::from_secs(60);
+
 /// Runs that it called failed. Its own faults can leave a client without an answer for good.
 pub static FAILED: AtomicU64 = AtomicU64::new(0);
 
@@ -32,6 +35,7 @@ fn run_here(seed: u64, total: u64) {
             Box::new(Client { name: format!("client-{client}"), requests: share(client as u64, total) })
         })
         .set_iterations(1)
+        .run_time_budget(BUDGET)
         .set_debug_seeds(vec![seed])
         .run();
     FAILED.fetch_add(report.failed_runs as u64, Ordering::Relaxed);
@@ -106,7 +110,10 @@ impl Workload for Client {
                     Some(open) => open,
                     None => match context.time().timeout(PATIENCE, context.network().connect(&server)).await {
                         Ok(Ok(open)) => open,
-                        _ => continue,
+                        _ => {
+                            pause(context).await;
+                            continue;
+                        }
                     },
                 };
                 let mut buffer = [0; PAYLOAD];
