@@ -413,22 +413,23 @@ impl Audit {
                         let text = format!("{node} had installed epoch {known} of {shard} and came back with {epoch}");
                         books.wrong.push((at, text));
                     }
-                    // A drop or a wipe may have become durable in the very commit in which the node died.
-                    let left = books.configs.get(&shard).is_some_and(|config| !config.is_member(node));
-                    let wiped = books.session(shard, node, known) != books.session(shard, node, epoch);
-                    if documents.is_empty() && (left || wiped) {
-                        auditor.dropped(at, process(node), shard.0, "dropped or wiped as it died");
-                    }
+                    books.install(at, &self.0.directory, node, shard, epoch);
                     if damaged {
                         self.rots(at, books, node, shard);
                     }
-                    books.install(at, &self.0.directory, node, shard, epoch);
                     let entries: Vec<_> =
                         documents.into_iter().map(|(key, version)| (auditor.intern(key.id()), pair(version))).collect();
                     let (before, now) = (books.session(shard, node, known), books.session(shard, node, epoch));
                     let kept = |(doc, version): &&(_, _)| auditor.held(process(node), *doc) == Some(*version);
                     let left = entries.iter().filter(kept).count();
                     books.breaks(at, promises::of_return(node, epoch, before, now, left));
+                    // A drop or a wipe may have become durable in the very commit in which the node died; after the wipe, the
+                    // first writes of the new session as well.
+                    let is_out = books.installed_config(shard, node).is_some_and(|config| !config.is_member(node));
+                    let is_another = now.is_some() && now != before;
+                    if is_another || (is_out && entries.is_empty()) {
+                        auditor.dropped(at, process(node), shard.0, "dropped or wiped as it died");
+                    }
                     found.insert(shard.0, entries);
                 }
                 for shard in 0..self.0.shard_count {

@@ -104,6 +104,44 @@ fn without_a_barrier_or_with_an_older_version_left_a_document_has_vanished() {
 }
 
 #[test]
+fn a_copy_that_was_dropped_as_its_node_died_is_no_finding() {
+    let left = ShardConfig { new: vec![replica(1), replica(3)], ..after(&stable()) };
+    let back = ShardConfig { new: vec![replica(1), replica(3), replica(2)], ..after(&left) };
+    let mut events = vec![Event::Committed { config: stable() }];
+    events.extend([applied(2), Event::Committed { config: left.clone() }]);
+    let vanished = |dies_under: &ShardConfig, meanwhile: &[Event]| {
+        let mut events = events.clone();
+        events.extend((*dies_under != stable()).then(|| installed(2, dies_under)));
+        events.extend(meanwhile.to_vec());
+        events.push(opened(2, dies_under, Vec::new()));
+        heard(events).vanished.len()
+    };
+    let moved_back = [Event::Committed { config: back }];
+    assert_eq!(vanished(&left, &[]), 0, "dropped under the configuration that took its copy from it");
+    assert_eq!(vanished(&left, &moved_back), 0, "nor when it is a member again and has not heard of it");
+    assert_eq!(vanished(&stable(), &[]), 1, "a member drops nothing, whatever was committed meanwhile");
+}
+
+#[test]
+fn a_copy_that_was_wiped_as_its_node_died_may_have_the_first_writes_of_its_new_session() {
+    let left = ShardConfig { new: vec![replica(1), replica(3)], ..after(&stable()) };
+    let fresh = Replica { session: Session(left.epoch.next()), ..replica(2) };
+    let new = vec![replica(1), fresh];
+    let joins = ShardConfig { form: Form::DualWrite, old: left.new.clone(), new, ..after(&left) };
+    let found = |documents: Vec<(Key, Version)>| {
+        let mut events = vec![Event::Committed { config: stable() }, applied(2)];
+        events.extend([Event::Committed { config: left.clone() }, Event::Committed { config: joins.clone() }]);
+        events.push(opened(2, &joins, documents));
+        heard(events)
+    };
+    let other = Key::new("movies", "d000002").unwrap();
+    let books = found(vec![(other, version())]);
+    assert!(books.vanished.is_empty() && books.wrong.is_empty(), "{:?} {:?}", books.vanished, books.wrong);
+    let wrong = found(vec![(key(), version())]).wrong;
+    assert!(wrong[0].1.contains("came back with the documents of its old copy"), "{wrong:?}");
+}
+
+#[test]
 fn a_copy_that_has_to_be_silent_may_not_answer() {
     let last = after(&stable());
     let recovering = ShardConfig { recovering: vec![replica(2)], ..after(&last) };
