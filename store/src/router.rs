@@ -270,7 +270,7 @@ impl Router {
         let operation = self.operations.get_mut(&id).expect("a pending operation");
         let shard = operation.shard.expect("a located operation has a shard");
         let config = &self.configs[&shard];
-        debug_assert_eq!(operation.epoch, config.epoch);
+        assert_eq!(operation.epoch, config.epoch, "an operation is asked under the configuration it was located by");
         let is_kept_back = mutant!("M07") && matches!(operation.request, Request::Delete { .. });
         let nodes = if operation.is_writing() && !is_kept_back { config.writers_to() } else { config.voters() };
         let token = Token { operation: id, attempt: operation.attempt };

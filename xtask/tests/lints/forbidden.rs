@@ -52,6 +52,12 @@ pub async fn blocking() {
     let _ = tokio::task::spawn_blocking(|| {}).await; //~
 }
 
+pub fn half_an_assertion(a: u8) {
+    debug_assert!(a > 0); //~
+    debug_assert_eq!(a, 1); //~
+    debug_assert_ne!(a, 2); //~
+}
+
 #[cfg(madsim)]
 pub fn the_schedulers_stream() -> u32 {
     let _ = madsim::rand::thread_rng(); //~ madsim
