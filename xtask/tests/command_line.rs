@@ -365,7 +365,7 @@ fn a_history_from_anywhere_is_judged() {
 
     let good = check(&(written.clone() + &lost + &gone), "kv");
     assert_eq!(good.code, 0, "{}", good.stderr);
-    assert!(good.stdout.contains("3 operations on 1 keys, 1 of unknown outcome: linearizable"), "{}", good.stdout);
+    assert!(good.stdout.contains("3 operations on 1 key, 1 of unknown outcome: linearizable"), "{}", good.stdout);
 
     let bad = check(&(written.clone() + &gone), "register");
     assert_eq!(bad.code, 100, "{}", bad.stderr);
@@ -383,6 +383,10 @@ fn a_history_from_anywhere_is_judged() {
     refused(&(written.clone() + &erase), "kv", "line 2, field `op`", "none of read, write, delete, cas");
     refused(&(written.clone() + &lost), "cas-register", "line 2, field `op`", "try kv");
     refused(&lost.replace("client", "clinet"), "kv", "line 1, field `client`", "is missing");
+
+    let nothing = check("\n", "kv");
+    assert_eq!(nothing.code, 4, "{}", nothing.stdout);
+    assert!(nothing.stdout.contains("nothing was judged"), "{}", nothing.stdout);
 
     let missing = xtask("check-missing", "check /no/such/history.jsonl --model kv", &[]);
     assert_eq!(missing.code, 2);

@@ -33,9 +33,11 @@ pub fn check_file(file: &str, text: &str, model: ModelKind) -> Result<Checked, S
 }
 
 impl Checked {
-    /// As expected if every key is linearizable; a finding if one is not, or if it could not be decided.
+    /// As expected if every key is linearizable; a finding if one is not, or if it could not be decided. A file without operations
+    /// was not judged.
     pub fn exit_code(&self) -> ExitCode {
         match self.report.judgement {
+            _ if self.operations == 0 => ExitCode::NothingRan,
             Judgement::Linearizable => ExitCode::AsExpected,
             Judgement::Violation(_) | Judgement::Undecided { .. } => ExitCode::Finding,
         }
@@ -45,9 +47,16 @@ impl Checked {
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Checked { file, operations, unknown, report } = self;
-        write!(f, "{file}: {operations} operations on {} keys, {unknown} of unknown outcome: ", report.keys)?;
+        if *operations == 0 {
+            return write!(f, "{file}: no operation is in it; nothing was judged");
+        }
+        let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+        let (operations, keys) = (counted(*operations, "operation"), counted(report.keys, "key"));
+        write!(f, "{file}: {operations} on {keys}, {unknown} of unknown outcome: ")?;
         match &report.judgement {
-            Judgement::Linearizable => write!(f, "linearizable ({} keys by their versions alone)", report.by_versions),
+            Judgement::Linearizable => {
+                write!(f, "linearizable ({} by their versions alone)", counted(report.by_versions, "key"))
+            }
             Judgement::Violation(violation) => {
                 write!(f, "not linearizable\n{}", violation.to_string().trim_end())
             }
