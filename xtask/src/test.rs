@@ -1,12 +1,15 @@
 //! `cargo xtask test`: everything that must hold, area by area; CI runs exactly this.
 //!
 //! The areas run in the order of [`Area`]: what fails fastest comes first, and what the rest relies on (a seed means one
-//! run) before what relies on it. An area that fails does not stop the others.
+//! run) before what relies on it. When all run, those that mostly wait run [`beside`] the others. An area that fails does not
+//! stop the others.
 
 mod ahead;
+mod beside;
 pub mod cargo;
 mod html;
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,6 +36,8 @@ use crate::sweep;
 use crate::twice;
 use crate::worker::{Build, Job, Worker};
 use crate::workspace::Workspace;
+
+use beside::Beside;
 
 /// The seed of the determinism check.
 const SEED: Seed = Seed(42);
@@ -79,15 +84,28 @@ impl Count {
         self.passed += other.passed;
         self.failed += other.failed;
     }
+
+    /// Reads what `Display` writes.
+    fn read(text: &str) -> Option<Count> {
+        let (passed, failed) = text.split_once(" passed, ")?;
+        Some(Count { passed: passed.parse().ok()?, failed: failed.strip_suffix(" failed")?.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
 }
 
 /// Runs `areas`, or all, without those that are parts of another.
 pub fn run(workspace: &Workspace, build: Build, areas: &[Area]) -> Result<ExitCode, Failure> {
-    let whole = || Area::value_variants().iter().copied().filter(|area| !matches!(area, Area::Engine | Area::Dump));
-    let (areas, ahead) = if areas.is_empty() {
-        (whole().collect(), ahead::build(workspace, build)?)
+    let is_part = |area: &Area| matches!(area, Area::Engine | Area::Dump) || beside::AREAS.contains(area);
+    let (areas, ahead, beside) = if areas.is_empty() {
+        let areas = Area::value_variants().iter().copied().filter(|area| !is_part(area)).collect();
+        (areas, Some(ahead::Ahead::start(workspace, build)?), Some(Beside::start(workspace, build)?))
     } else {
-        (areas.to_vec(), Vec::new())
+        (areas.to_vec(), None, None)
     };
     let mut lines = Vec::new();
     let mut total = Count::default();
@@ -103,12 +121,21 @@ pub fn run(workspace: &Workspace, build: Build, areas: &[Area]) -> Result<ExitCo
             Count { passed: 0, failed: 1 }
         });
         total.add(count);
-        lines.push(line(area, count, started.elapsed()));
+        lines.push(line(&name(area), count, Some(started.elapsed())));
     }
-    ahead.into_iter().try_for_each(ahead::Ahead::end)?;
+    if let Some(ahead) = ahead {
+        ahead.end()?;
+    }
+    if let Some(beside) = beside {
+        let ended = beside.end()?;
+        out(ended.text);
+        total.add(ended.count);
+        lines.extend(ended.lines);
+        build_failed |= ended.build_failed;
+    }
     out("");
     lines.iter().for_each(out);
-    out(format!("{} passed, {} failed", total.passed, total.failed));
+    out(total);
     Ok(match total {
         _ if build_failed => ExitCode::BuildFailed,
         Count { failed: 1.., .. } => ExitCode::Finding,
@@ -121,14 +148,16 @@ fn name(area: Area) -> String {
     area.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-fn line(area: Area, count: Count, took: Duration) -> String {
+/// A line of the table at the end.
+fn line(name: &str, count: Count, took: Option<Duration>) -> String {
     let verdict = match count {
         Count { failed: 1.., .. } => red("failed "),
         Count { passed: 0, .. } => "nothing".to_owned(),
         _ => green("ok     "),
     };
     let Count { passed, failed } = count;
-    format!("{verdict} {:<12} {passed:>6} passed, {failed} failed, {:.1} s", name(area), took.as_secs_f64())
+    let took = took.map_or_else(String::new, |took| format!(", {:.1} s", took.as_secs_f64()));
+    format!("{verdict} {name:<12} {passed:>6} passed, {failed} failed{took}")
 }
 
 fn run_area(workspace: &Workspace, build: Build, area: Area) -> Result<Count, Failure> {
