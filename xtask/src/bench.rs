@@ -6,7 +6,7 @@
 mod cluster;
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use miroir_sim::seed::Seed;
@@ -16,11 +16,11 @@ use crate::exit::{ExitCode, Failure};
 use crate::print::out;
 use crate::record::Recorded;
 use crate::worker::{Build, Job, Worker};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 
 /// Measures what was asked for, or everything.
 pub fn run(workspace: &Workspace, benches: &[Bench]) -> Result<ExitCode, Failure> {
-    let all = [Bench::Sim, Bench::Engine, Bench::Seed, Bench::Cluster];
+    let all = [Bench::Sim, Bench::Engine, Bench::Seed, Bench::Dump, Bench::Cluster];
     let benches = if benches.is_empty() { &all[..] } else { benches };
     let mut exit = ExitCode::AsExpected;
     for bench in benches {
@@ -28,6 +28,7 @@ pub fn run(workspace: &Workspace, benches: &[Bench]) -> Result<ExitCode, Failure
             Bench::Sim => program(workspace, workspace.simulator_cargo("run"), "sim/bench")?,
             Bench::Engine => program(workspace, in_its_own_target(workspace, "store/bench"), "store/bench")?,
             Bench::Seed => seed(workspace)?,
+            Bench::Dump => dump(workspace)?,
             Bench::Cluster => cluster::run(workspace)?,
         };
         if ended != ExitCode::AsExpected {
@@ -50,12 +51,34 @@ fn program(workspace: &Workspace, mut cargo: Command, folder: &str) -> Result<Ex
     cargo.args(["--release", "--locked", "--manifest-path"]).arg(manifest);
     cargo.env("MIROIR_BENCH_DIR", workspace.kept().join("bench"));
     let status = cargo.status().map_err(|error| Failure::io("start", "cargo", &error))?;
+    if status.code() == Some(101) {
+        return Err(Failure::already_said(ExitCode::BuildFailed));
+    }
+    judged(folder, status)
+}
+
+/// A program that judges itself has ended.
+fn judged(what: &str, status: ExitStatus) -> Result<ExitCode, Failure> {
     match status.code() {
         Some(0) => Ok(ExitCode::AsExpected),
         Some(100) => Ok(ExitCode::Finding),
-        Some(101) => Err(Failure::already_said(ExitCode::BuildFailed)),
-        _ => Err(Failure::internal(format!("{folder}: {status}"))),
+        _ => Err(Failure::internal(format!("{what}: {status}"))),
     }
+}
+
+/// An import into an embedded store: how fast, and with how much memory.
+fn dump(workspace: &Workspace) -> Result<ExitCode, Failure> {
+    let mut cargo = workspace.cargo("bench");
+    cargo.args(["--package", "miroir-store", "--bench", "dump", "--no-run"]);
+    let program = workspace::built_by(cargo)?;
+    let mut exit = ExitCode::AsExpected;
+    for memory in [None, Some("memory")] {
+        let mut command = Command::new(&program);
+        command.arg("--bench").args(memory).env("MIROIR_BENCH_DIR", workspace.kept().join("bench"));
+        let status = command.status().map_err(|error| Failure::io("start", program.display(), &error))?;
+        exit = exit.max(judged("the bench of dumps", status)?);
+    }
+    Ok(exit)
 }
 
 /// The run that all others are measured by: three replicas, eight clients, about 2,000 operations, one migration.

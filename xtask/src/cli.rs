@@ -368,6 +368,8 @@ pub enum Bench {
     Engine,
     /// A standard seed of the simulator
     Seed,
+    /// The import of a Meilisearch dump beside parsing it and beside the engine's batches, and the memory that it takes
+    Dump,
     /// A real cluster on loopback before, during and after migrations
     Cluster,
 }
