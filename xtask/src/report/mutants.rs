@@ -30,10 +30,13 @@ fn sentence(sums: &Sums) -> String {
         [] => "none is untested".to_owned(),
         some => format!("**untested: {}**", some.join(", ")),
     };
+    let equivalent = match mutants - killed - sums.untested.len() {
+        0 => "none is argued away".to_owned(),
+        some => format!("{some} are argued away as equivalent"),
+    };
     format!(
-        "{killed} of {mutants} are found, {} are equivalent to none, {untested}. Seeds to the first kill: median {}, at most \
+        "{killed} of {mutants} are found, {equivalent}, {untested}. Seeds to the first kill: median {}, at most \
          {}. The cause is named right for {named_right} of {killed}",
-        mutants - killed - sums.untested.len(),
         seeds(sums.median_seeds),
         seeds(sums.most_seeds),
     )

@@ -187,9 +187,16 @@ impl State {
     pub fn dropped(&mut self, at: Nanos, process: ProcessId, shard: u32, why: &str) {
         self.advance(at);
         let it = self.shards.entry(shard).or_default();
-        it.lost_copy.insert(process, (at, why.into()));
+        let mut held = 0;
         for &doc in &it.docs {
-            self.docs[doc.0 as usize].held.retain(|&(holder, _)| holder != process);
+            let holders = &mut self.docs[doc.0 as usize].held;
+            let before = holders.len();
+            holders.retain(|&(holder, _)| holder != process);
+            held += before - holders.len();
+        }
+        // Where nothing was, nothing was lost.
+        if held > 0 {
+            it.lost_copy.insert(process, (at, why.into()));
         }
         let name = self.trace.names().name(process);
         self.evaluate_all(shard, &format!("{name} lost its copy: {why}"));

@@ -149,6 +149,7 @@ fn a_dropped_copy_opens_one_and_an_older_config_closes_it() {
     it.applied(1, it.a, V1);
     it.applied(1, it.b, V1);
     it.acked(2, V1);
+    it.auditor.dropped(3, it.c, SHARD, "wiped, and nothing was there");
     it.auditor.dropped(4, it.a, SHARD, "cleanup, epoch 3");
     it.auditor.config(6, SHARD, "Stable(b)", vec![vec![it.b]]);
     let windows = it.auditor.finish();
