@@ -12,6 +12,7 @@
 //! Everything is decided by running workers; which candidates are tried is the business of [`miroir_sim::shrink`] and of
 //! [`steps`]. The best plan so far is always on disk.
 
+mod edit;
 mod steps;
 mod trial;
 mod write_down;
@@ -156,7 +157,7 @@ fn comparison(before: &Plan, after: &Plan) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header(["", "before", "after"]);
-    for (size, then, now) in steps::sizes(before).into_iter().zip(steps::sizes(after)).map(|(a, b)| (a.0, a.1, b.1)) {
+    for (size, then, now) in edit::sizes(before).into_iter().zip(edit::sizes(after)).map(|(a, b)| (a.0, a.1, b.1)) {
         table.add_row([size.to_owned(), then.to_string(), now.to_string()]);
     }
     table

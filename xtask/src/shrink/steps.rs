@@ -16,8 +16,15 @@ use miroir_sim::time::{MICROS, MILLIS, Nanos};
 use crate::exit::Failure;
 use crate::record::Recorded;
 
+use super::edit::{is_smaller, mentioned, rename, with_script};
 use super::trial::Trials;
 use super::write_down::Observed;
+
+/// Of so few faults each is tried to be replaced by a migration that begins later.
+const FEW_FAULTS: usize = 4;
+
+/// How long before the failure such a migration enters a stage.
+const SHORTLY_BEFORE_US: [u64; 8] = [500, 1_000, 2_000, 3_000, 4_500, 7_000, 10_000, 15_000];
 
 /// How many other seeds are tried in each round of steps; the last is repeated until nothing gets smaller.
 const LUCK: [u64; 3] = [0, 4, 16];
@@ -41,39 +48,20 @@ const SHORTLY: Nanos = 100 * MILLIS;
 /// With how many of its stages, the nearest to the failure first, a moved migration is tried to be in time.
 const STAGES: usize = 4;
 
-/// How large a plan is, in the words of its report.
-pub fn sizes(plan: &Plan) -> [(&'static str, u64); 7] {
-    let script = &plan.workload.script;
-    let distinct = |of: fn(&Scripted) -> u64, drawn: u32| match script.is_empty() {
-        true => u64::from(drawn),
-        false => script.iter().map(of).collect::<BTreeSet<u64>>().len() as u64,
-    };
-    [
-        ("faults", plan.sim.faults.len() as u64),
-        ("operations", if script.is_empty() { u64::from(plan.workload.operations) } else { script.len() as u64 }),
-        ("documents", distinct(|it| it.document, plan.workload.documents)),
-        ("clients", distinct(|it| u64::from(it.client), plan.workload.clients)),
-        ("migrations", plan.migrations.len() as u64),
-        ("nodes", u64::from(plan.cluster.nodes)),
-        ("shards", u64::from(plan.cluster.shards)),
-    ]
-}
-
 /// Takes every step, in rounds. `original` is the folder of the first run, and `first` what came of it.
 pub fn all(trials: &mut Trials, original: &Path, first: &Recorded, plan: &Plan) -> Result<Plan, Failure> {
     let mut shrinking = Shrinking { trials, best: plan.clone(), luck: FIRST_LUCK, failure: None };
-    shrinking.write_down(&Observed::read(original)?, first);
-    shrinking.focus()?;
-    let mut round = 0;
+    shrinking.pass(&Observed::read(original)?, first)?;
+    // A small plan that is written down again begins from other seeds and loses less by chance; often it gets smaller still.
     while !shrinking.is_over() {
-        shrinking.luck = LUCK[round.min(LUCK.len() - 1)];
-        let before = shrinking.best.to_toml();
-        shrinking.round();
-        let helped = shrinking.best.to_toml().len() < before.len();
-        if round >= LUCK.len() - 1 && !helped {
+        let before = shrinking.best.clone();
+        let (observed, run) = shrinking.trials.observe(&before)?;
+        shrinking.pass(&observed, &run)?;
+        if !is_smaller(&shrinking.best, &before) {
+            shrinking.trials.improved("as it was", &before)?;
+            shrinking.best = before;
             break;
         }
-        round += 1;
     }
     shrinking.failure.map_or(Ok(shrinking.best), Err)
 }
@@ -86,6 +74,25 @@ struct Shrinking<'t, 'a> {
 }
 
 impl Shrinking<'_, '_> {
+    /// From a run that is written down to a plan that no step makes smaller.
+    fn pass(&mut self, observed: &Observed, run: &Recorded) -> Result<(), Failure> {
+        self.luck = FIRST_LUCK;
+        self.write_down(observed, run);
+        self.focus()?;
+        let mut round = 0;
+        while !self.is_over() {
+            self.luck = LUCK[round.min(LUCK.len() - 1)];
+            let before = self.best.to_toml();
+            self.round()?;
+            let helped = self.best.to_toml().len() < before.len();
+            if round >= LUCK.len() - 1 && !helped {
+                break;
+            }
+            round += 1;
+        }
+        Ok(())
+    }
+
     fn is_over(&self) -> bool {
         self.failure.is_some() || self.trials.is_over()
     }
@@ -237,7 +244,7 @@ impl Shrinking<'_, '_> {
         });
     }
 
-    fn round(&mut self) {
+    fn round(&mut self) -> Result<(), Failure> {
         self.cut_after();
         self.leave_out_operations();
         let faults = self.best.sim.faults.clone();
@@ -246,6 +253,7 @@ impl Shrinking<'_, '_> {
             plan.sim.faults = kept.to_vec();
             plan
         });
+        self.later_instead_of_a_fault()?;
         let migrations = self.best.migrations.clone();
         self.leave_out("fewer migrations", &migrations, |plan, kept| {
             let mut plan = plan.clone();
@@ -264,6 +272,37 @@ impl Shrinking<'_, '_> {
         self.plain_load();
         self.renumber();
         self.round_times();
+        Ok(())
+    }
+
+    /// Some faults only hold a migration in a stage until something else happens. Without such a fault, the migration begins
+    /// later, so that it is in one of its stages then by itself.
+    fn later_instead_of_a_fault(&mut self) -> Result<(), Failure> {
+        if self.best.sim.faults.len() > FEW_FAULTS || self.best.migrations.is_empty() {
+            return Ok(());
+        }
+        let mut n = 0;
+        while n < self.best.sim.faults.len() && !self.is_over() {
+            let (_, run) = self.trials.observe(&self.best)?;
+            let found_at = run.record.found_at_ns.unwrap_or_default();
+            let mut without = self.best.clone();
+            without.sim.faults.remove(n);
+            let (alone, _) = self.trials.observe(&without)?;
+            let later = alone.waits(found_at).into_iter().take(STAGES).flat_map(|(migration, wait_us)| {
+                let without = &without;
+                SHORTLY_BEFORE_US.into_iter().map(move |earlier_us| {
+                    let mut plan = without.clone();
+                    let migration = &mut plan.migrations[migration];
+                    migration.after_us = (migration.after_us + wait_us).saturating_sub(earlier_us).max(1);
+                    plan
+                })
+            });
+            let later = later.collect();
+            if self.offer("no fault, but later", later).is_none() {
+                n += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Nothing is planned after some instant.
@@ -403,76 +442,5 @@ impl Shrinking<'_, '_> {
                 }
             });
         }
-    }
-}
-
-/// The numbers of the documents in a text: `d000017`.
-fn mentioned(text: &str) -> BTreeSet<u64> {
-    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
-    let numbers = words.filter_map(|word| word.strip_prefix('d').filter(|digits| digits.len() == 6));
-    numbers.filter_map(|digits| digits.parse().ok()).collect()
-}
-
-fn with_script(plan: &Plan, script: &[Scripted]) -> Plan {
-    let mut plan = plan.clone();
-    // An empty script would mean a drawn load.
-    if !script.is_empty() || plan.workload.script.is_empty() {
-        plan.workload.script = script.to_vec();
-        plan.workload.operations = script.len().max(1) as u32;
-    } else {
-        plan.workload.clients = 0;
-    }
-    plan
-}
-
-/// Gives processes other names, wherever the simulator's part of the plan mentions them.
-fn rename(plan: &mut Plan, names: &BTreeMap<String, String>) {
-    fn walk(value: &mut toml::Value, names: &BTreeMap<String, String>) {
-        match value {
-            toml::Value::String(text) => {
-                if let Some(new) = names.get(text) {
-                    text.clone_from(new);
-                }
-            }
-            toml::Value::Array(items) => items.iter_mut().for_each(|item| walk(item, names)),
-            toml::Value::Table(fields) => fields.iter_mut().for_each(|(_, field)| walk(field, names)),
-            _ => {}
-        }
-    }
-    if let Ok(mut value) = toml::Value::try_from(&plan.sim) {
-        walk(&mut value, names);
-        if let Ok(sim) = value.try_into() {
-            plan.sim = sim;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bundle::tests::plan;
-
-    #[test]
-    fn documents_are_found_in_words() {
-        let text = "transient window of d000012 (shard 1) version 278:d00001; d000007: wiped, deadbeef";
-        assert_eq!(mentioned(text), [7, 12].into());
-    }
-
-    #[test]
-    fn a_script_is_never_cut_down_to_a_drawn_load() {
-        let mut given = plan();
-        assert!(with_script(&given, &[]).check().is_ok());
-        given.workload.script = vec!["1 ms client-2 put 3".parse().unwrap(), "2 ms client-1 get 3".parse().unwrap()];
-        assert!(with_script(&given, &[]).check().is_err(), "no candidate");
-        let one = with_script(&given, &given.workload.script[..1]);
-        assert_eq!(sizes(&one)[1..4], [("operations", 1), ("documents", 1), ("clients", 1)]);
-    }
-
-    #[test]
-    fn a_renamed_client_is_renamed_everywhere() {
-        let mut plan = plan();
-        plan.lossy_links(Ratio::of(1, 20));
-        rename(&mut plan, &[("client-8".to_owned(), "client-1".to_owned())].into());
-        assert!(plan.sim.network.links.iter().all(|link| link.from != "client-8"));
     }
 }

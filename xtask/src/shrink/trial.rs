@@ -127,8 +127,7 @@ impl<'a> Trials<'a> {
 
     /// A better plan: says so, and keeps it.
     pub fn improved(&self, step: &str, plan: &Plan) -> Result<(), Failure> {
-        let sizes: Vec<String> =
-            super::steps::sizes(plan).iter().map(|(name, size)| format!("{size} {name}")).collect();
+        let sizes: Vec<String> = super::edit::sizes(plan).iter().map(|(name, size)| format!("{size} {name}")).collect();
         let line = format!("{:>6} runs  {step:<24} {}", self.runs(), sizes.join(", "));
         if self.progress.is_hidden() {
             // Nobody watches: the last line of each step is enough.

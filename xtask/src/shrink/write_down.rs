@@ -88,6 +88,16 @@ impl Observed {
         delays.into_iter().map(|it| it.1).filter(|it| it.1 > 0).collect()
     }
 
+    /// By how many microseconds each migration would have to begin later to enter one of its stages at `instant`; the stages
+    /// that it enters latest before it come first.
+    pub fn waits(&self, instant: Nanos) -> Vec<(usize, u64)> {
+        let wait = |((n, _), entered): (&(usize, String), &Nanos)| Some((*n, instant.checked_sub(*entered)? / MICROS));
+        let mut waits: Vec<(usize, u64)> = self.stages.iter().filter_map(wait).collect();
+        waits.sort_unstable_by_key(|&(n, wait_us)| (wait_us, n));
+        waits.dedup();
+        waits
+    }
+
     /// No frame is lost by chance any more: each that was becomes a fault of its own, which loses the next frame of a link.
     pub fn without_loss(&self, plan: &Plan) -> Plan {
         let mut plan = plan.clone();
@@ -120,6 +130,14 @@ impl Observed {
 mod tests {
     use super::*;
     use crate::bundle::tests::plan;
+
+    #[test]
+    fn the_stage_that_is_entered_last_waits_least_for_an_instant() {
+        let stages = [("Planned", 1_000), ("Drain", 5_000), ("DeltaPass", 5_000), ("Done", 90_000)];
+        let stages = stages.map(|(stage, at)| ((0, stage.to_owned()), at)).into();
+        let observed = Observed { history: Vec::new(), course: Course::default(), lost: Vec::new(), stages };
+        assert_eq!(observed.waits(9_000), [(0, 4), (0, 8)]);
+    }
 
     #[test]
     fn what_was_lost_by_chance_becomes_a_fault_each() {
