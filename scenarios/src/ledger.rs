@@ -4,14 +4,15 @@
 //! configuration holds, who missed which write and why. It is kept when the whole trace is, goes to `ledger.jsonl`, and is what
 //! explanations and the state at an instant are made of. It changes nothing in the run.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+mod state;
 
-use miroir_sim::time::{Nanos, in_seconds};
+use miroir_sim::time::Nanos;
 use miroir_store::env::{Copy, Event};
 use miroir_store::id::{Key, NodeId, ShardId, Version};
 use miroir_store::wire::Purpose;
 use serde::{Deserialize, Serialize};
+
+pub use state::{State, listed};
 
 /// One line: when, and what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,114 +166,6 @@ fn opened(copy: &Copy) -> Opened {
     }
 }
 
-/// The cluster at one instant, as far as the ledger knows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
-    /// Per shard: the committed configuration in words, and its groups.
-    pub configs: BTreeMap<u32, (String, Vec<Vec<String>>)>,
-    /// Per migration: its shard, its stage, and since when.
-    pub stages: BTreeMap<String, (u32, String, Nanos)>,
-    /// Per shard and node: the epoch that is installed there.
-    pub installed: BTreeMap<(u32, String), String>,
-    /// Per shard and document: the version that each node holds durably.
-    pub held: BTreeMap<(u32, String), BTreeMap<String, String>>,
-    /// Per document: the newest version that a client was told is safe.
-    pub acked: BTreeMap<String, String>,
-}
-
-impl State {
-    /// After every line up to `at`, that instant included.
-    pub fn at(lines: &[Line], at: Nanos) -> State {
-        let mut state = State::default();
-        lines.iter().take_while(|line| line.at <= at).for_each(|line| state.add(line));
-        state
-    }
-
-    /// After one line more.
-    pub fn add(&mut self, line: &Line) {
-        match &line.entry {
-            Entry::Acked { doc, version, .. } => {
-                let newest = self.acked.entry(doc.clone()).or_default();
-                if counter(newest) <= counter(version) {
-                    newest.clone_from(version);
-                }
-            }
-            Entry::Applied { node, shard, doc, version, .. } => {
-                self.held.entry((*shard, doc.clone())).or_default().insert(node.clone(), version.clone());
-            }
-            Entry::Forgotten { node, shard, doc, .. } => {
-                self.held.entry((*shard, doc.clone())).or_default().remove(node);
-            }
-            Entry::Dropped { node, shard, .. } => self.lose(node, Some(*shard)),
-            Entry::Opened { node, copies } => {
-                self.lose(node, None);
-                for copy in copies {
-                    self.installed.extend(copy.epoch.clone().map(|epoch| ((copy.shard, node.clone()), epoch)));
-                    for (doc, version) in &copy.documents {
-                        let held = self.held.entry((copy.shard, doc.clone())).or_default();
-                        held.insert(node.clone(), version.clone());
-                    }
-                }
-            }
-            Entry::Installed { node, shard, epoch } => {
-                self.installed.insert((*shard, node.clone()), epoch.clone());
-            }
-            Entry::Committed { shard, text, groups, .. } => {
-                self.configs.insert(*shard, (text.clone(), groups.clone()));
-            }
-            Entry::Staged { migration, shard, stage, .. } => {
-                self.stages.insert(migration.clone(), (*shard, stage.clone(), line.at));
-            }
-            Entry::Missed { .. } | Entry::Copied { .. } | Entry::Reconciled { .. } => {}
-        }
-    }
-
-    fn lose(&mut self, node: &str, shard: Option<u32>) {
-        let of_shard = self.held.iter_mut().filter(|((of, _), _)| shard.is_none_or(|shard| shard == *of));
-        of_shard.for_each(|(_, held)| drop(held.remove(node)));
-        if shard.is_none() {
-            self.installed.retain(|(_, of), _| of != node);
-        }
-    }
-
-    /// A screen of text: configurations, stages, installed epochs; of one document who holds what, else how many each holds.
-    pub fn text(&self, doc: Option<&str>) -> String {
-        let mut out = String::new();
-        let mut line =
-            |label: &str, text: &str| writeln!(out, "{label:<12} {text}").expect("a String takes everything");
-        for (shard, (config, _)) in &self.configs {
-            line(&format!("s{shard}"), config);
-            let installed = self.installed.iter().filter(|((of, _), _)| of == shard);
-            let installed: Vec<String> = installed.map(|((_, node), epoch)| format!("{node} {epoch}")).collect();
-            line("  installed", &installed.join(", "));
-            let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-            for (_, held) in self.held.iter().filter(|((of, _), _)| of == shard) {
-                held.keys().for_each(|node| *counts.entry(node).or_default() += 1);
-            }
-            let counts: Vec<String> = counts.iter().map(|(node, count)| format!("{node} {count}")).collect();
-            line("  documents", &counts.join(", "));
-        }
-        for (migration, (shard, stage, since)) in &self.stages {
-            line(migration, &format!("{stage} of s{shard}, since {}", in_seconds(*since)));
-        }
-        if let Some(doc) = doc {
-            let known: BTreeSet<u32> = self.held.keys().filter(|(_, of)| of == doc).map(|(shard, _)| *shard).collect();
-            for shard in known {
-                let held = &self.held[&(shard, doc.to_owned())];
-                let held: Vec<String> =
-                    held.iter().map(|(node, version)| format!("{node} {}", short(version))).collect();
-                line(
-                    doc,
-                    &format!("of s{shard}: {}", if held.is_empty() { "nobody".to_owned() } else { held.join(", ") }),
-                );
-            }
-            let acked = self.acked.get(doc).map_or("never".to_owned(), |version| short(version));
-            line("  acked", &acked);
-        }
-        out
-    }
-}
-
 /// A version as frames and people name it: the counter, and enough of the writer to tell two apart.
 pub fn short(version: &str) -> String {
     let (counter, writer) = counter(version);
@@ -288,29 +181,6 @@ pub fn counter(version: &str) -> (u64, u128) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn line(at: Nanos, json: &str) -> Line {
-        serde_json::from_str(&format!("{{\"at\":{at},{json}}}")).expect(json)
-    }
-
-    #[test]
-    fn the_state_at_an_instant_is_what_had_become_so() {
-        let lines = [
-            line(1, r#""what":"committed","shard":0,"epoch":"1.1","text":"Stable(n1)","groups":[["n1"]]"#),
-            line(2, r#""what":"applied","node":"n1","shard":0,"doc":"d000001","version":"7:ab","by":"a write""#),
-            line(3, r#""what":"acked","client":3,"shard":0,"doc":"d000001","version":"7:ab""#),
-            line(4, r#""what":"dropped","node":"n1","shard":0,"why":"wiped""#),
-        ];
-        let before = State::at(&lines, 3);
-        assert_eq!(before.held[&(0, "d000001".to_owned())], [("n1".to_owned(), "7:ab".to_owned())].into());
-        assert_eq!((before.acked["d000001"].as_str(), before.configs[&0].0.as_str()), ("7:ab", "Stable(n1)"));
-        assert!(before.text(Some("d000001")).contains("of s0: n1 v7:0000"), "{}", before.text(Some("d000001")));
-        assert!(State::at(&lines, 4).text(Some("d000001")).contains("of s0: nobody"));
-        assert_eq!(
-            serde_json::to_string(&lines[3]).unwrap(),
-            r#"{"at":4,"what":"dropped","node":"n1","shard":0,"why":"wiped"}"#
-        );
-    }
 
     #[test]
     fn versions_are_ordered_as_the_store_orders_them() {

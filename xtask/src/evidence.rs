@@ -140,6 +140,20 @@ impl Evidence {
         entered.last().map(|line| line.at)
     }
 
+    /// Whether the migration of a shard that was under way at an instant is planned without its delta pass.
+    ///
+    /// Migrations have the numbers of the plan; one that a scenario repeats by itself is as those planned for its shard.
+    pub fn skips_delta(&self, shard: u32, at: Nanos) -> bool {
+        let planned = &self.bundle.plan.migrations;
+        let staged = self.ledger.iter().take_while(|line| line.at <= at).filter_map(|line| match &line.entry {
+            Entry::Staged { migration, shard: of, .. } if *of == shard => migration.strip_prefix('m')?.parse().ok(),
+            _ => None,
+        });
+        let number: Option<usize> = staged.last();
+        let by_number = number.and_then(|number| planned.get(number.checked_sub(1)?)).filter(|it| it.shard == shard);
+        by_number.or_else(|| planned.iter().find(|it| it.shard == shard)).is_some_and(|it| it.skip_delta)
+    }
+
     /// The shard of a document, as far as anybody has written it.
     pub fn shard_of(&self, wanted: &str) -> Option<u32> {
         self.ledger.iter().find_map(|line| match &line.entry {

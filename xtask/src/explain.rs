@@ -4,17 +4,18 @@
 //! RUN -> run again, everything kept -> what was lost, who missed it and why, which rule was broken -> a passing sibling
 //! ```
 //! Nothing is guessed from the name of a planted bug: the story is what the ledger and the frames say, and a rule is named only
-//! where the lines show that it was broken. The sibling is the same plan with one fault less that passes; the first event in
-//! which the two runs differ is where the fault did its work.
+//! where the lines show that it was broken. The sibling is the same plan with one thing less that passes; the first event in which
+//! the two runs differ is where that did its work.
 
 mod rules;
 mod sibling;
 mod story;
+mod words;
 
 use std::path::{Path, PathBuf};
 
 use miroir_scenarios::ledger::State;
-use miroir_sim::time::{Nanos, in_seconds, parse_instant};
+use miroir_sim::time::{MICROS, Nanos, in_seconds, parse_instant};
 
 use crate::bundle::{self, Bundle};
 use crate::cli::Explain;
@@ -28,11 +29,16 @@ use crate::worker::{Build, Worker};
 use crate::workspace::Workspace;
 
 pub use story::Story;
+pub use words::of_planned;
 
 /// Explains a run as the command line says.
 pub fn run(workspace: &Workspace, build: Build, options: &Explain) -> Result<ExitCode, Failure> {
     let at = match &options.at {
-        Some(text) => Some(parse_instant(text).map_err(|problem| Failure::refused(format!("--at: {problem}")))?),
+        // Printed times are cut off after microseconds: what has one of them has happened.
+        Some(text) => {
+            let at = parse_instant(text).map_err(|problem| Failure::refused(format!("--at: {problem}")))?;
+            Some(if at % MICROS == 0 { at + MICROS - 1 } else { at })
+        }
         None => None,
     };
     let worker = Worker::build(workspace, build)?;
@@ -52,7 +58,7 @@ pub fn run(workspace: &Workspace, build: Build, options: &Explain) -> Result<Exi
         out(format!("{scenario} seed {seed} passes, without a loss window: there is nothing to explain"));
         return Ok(ExitCode::AsExpected);
     };
-    story.sibling = sibling::nearest(&worker, bundle, &evidence, &folder)?;
+    story.sibling = sibling::nearest(&worker, bundle, &evidence, story.doc.as_deref(), &folder)?;
     out(story.text());
     let page = page::write(&evidence, Some(&story), &folder)?;
     out(format!("\npicture  {}", quoted(&workspace.shown(&page).to_string())));
@@ -77,7 +83,7 @@ pub fn kept(worker: &Worker, bundle: &Bundle, folder: &Path) -> Result<(String, 
     let Some(mut story) = Story::of(&evidence, None)? else {
         return Err(Failure::refused(format!("{} passes with this build", evidence.record.scenario)));
     };
-    story.sibling = sibling::nearest(worker, bundle, &evidence, folder)?;
+    story.sibling = sibling::nearest(worker, bundle, &evidence, story.doc.as_deref(), folder)?;
     Ok((story.text(), page::write(&evidence, Some(&story), folder)?))
 }
 

@@ -31,7 +31,7 @@ const END: &str = "<!-- to here -->";
 const SHOWN: &str = "M05";
 
 /// Size of a picture, in pixels.
-const SIZE: (u32, u32) = (1_500, 900);
+const SIZE: (u32, u32) = (1_280, 800);
 
 const HEAD: &str = "# What a failure looks like
 

@@ -1,10 +1,10 @@
 //! `report.html`: the picture of one run, in one file that needs nothing else, not even a network.
 //!
-//! Rust gathers what is drawn into one JSON object; `page/page.js` draws it on canvases that share one time axis. Times are
+//! Rust gathers what is drawn into one JSON object; the scripts in `page/` draw it on canvases that share one time axis. Times are
 //! microseconds with three decimals, so that nothing is rounded; names, documents and labels are indices into tables, which keeps
 //! a run of 100,000 events at a few megabytes. What is drawn at once is bounded by the script, whatever the run holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::evidence::{Evidence, Finding};
 use crate::exit::Failure;
-use crate::explain::Story;
+use crate::explain::{self, Story};
 use crate::print::quoted;
 
 /// The name of the file in the folder of a run.
@@ -23,7 +23,21 @@ pub const FILE: &str = "report.html";
 
 const HEAD: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
+
+/// In this order: each uses what stands before it.
+const SCRIPTS: [&str; 8] = [
+    include_str!("page/data.js"),
+    include_str!("page/view.js"),
+    include_str!("page/board.js"),
+    include_str!("page/instant.js"),
+    include_str!("page/timeline.js"),
+    include_str!("page/panels.js"),
+    include_str!("page/words.js"),
+    include_str!("page/main.js"),
+];
+
+/// Of how many documents a page tells the story, besides that of the run.
+const STORIES: usize = 20;
 
 /// Phases of a run, which the worlds signal like stages.
 const PHASES: [&str; 3] = ["chaos", "heal", "settle"];
@@ -31,19 +45,19 @@ const PHASES: [&str; 3] = ["chaos", "heal", "settle"];
 /// Writes the page of a run into its folder.
 pub fn write(evidence: &Evidence, story: Option<&Story>, folder: &Path) -> Result<PathBuf, Failure> {
     let path = folder.join(FILE);
-    fs::write(&path, html(evidence, story)).map_err(|error| Failure::io("write", path.display(), &error))?;
+    fs::write(&path, html(evidence, story)?).map_err(|error| Failure::io("write", path.display(), &error))?;
     Ok(path)
 }
 
 /// The page.
-pub fn html(evidence: &Evidence, story: Option<&Story>) -> String {
+pub fn html(evidence: &Evidence, story: Option<&Story>) -> Result<String, Failure> {
     // A closing tag inside the data would end the script.
-    let data = data(evidence, story).to_string().replace("</", "<\\/");
+    let data = data(evidence, story)?.to_string().replace("</", "<\\/");
     let title = format!("{} seed {}: {}", evidence.record.scenario, evidence.record.seed, evidence.record.verdict);
-    HEAD.replace("{{title}}", &escaped(&title))
-        .replace("{{style}}", STYLE)
-        .replace("{{script}}", SCRIPT)
-        .replace("{{data}}", &data)
+    // A scope of its own: the names of the scripts are nobody else's.
+    let script = format!("\"use strict\";\n(() => {{\n{}}})();\n", SCRIPTS.concat());
+    let page = HEAD.replace("{{title}}", &escaped(&title)).replace("{{style}}", STYLE).replace("{{script}}", &script);
+    Ok(page.replace("{{data}}", &data))
 }
 
 fn escaped(text: &str) -> String {
@@ -55,7 +69,7 @@ fn us(at: Nanos) -> f64 {
     at as f64 / 1_000.0
 }
 
-fn data(evidence: &Evidence, story: Option<&Story>) -> Value {
+fn data(evidence: &Evidence, story: Option<&Story>) -> Result<Value, Failure> {
     let mut lanes = Table::default();
     for name in ordered(&evidence.processes()) {
         if !is_idle(evidence, name) {
@@ -67,24 +81,27 @@ fn data(evidence: &Evidence, story: Option<&Story>) -> Value {
         docs.number(&operation.key);
     }
     let (messages, labels) = messages(evidence, &mut lanes);
-    json!({
+    let held = held(evidence, &mut lanes, &mut docs);
+    Ok(json!({
         "head": head(evidence),
         "end": us(evidence.record.simulated_ns),
         "messages": messages,
         "labels": labels.names,
-        "applied": applied(evidence, &mut lanes, &mut docs),
+        "held": held,
+        "acked": acked(evidence, &mut docs),
+        "installed": installed(evidence, &mut lanes),
         "ops": operations(evidence, &mut lanes, &mut docs),
-        "lanes": lanes.names,
-        "docs": docs.names,
+        "configs": configs(evidence, &mut lanes),
         "down": down(evidence, &lanes),
         "faults": faults(evidence),
         "stages": stages(evidence),
-        "configs": configs(evidence),
         "phases": phases(evidence),
         "windows": windows(evidence),
         "stuck": stuck(evidence),
-        "story": story.map(told),
-    })
+        "stories": stories(evidence, story)?,
+        "lanes": lanes.names,
+        "docs": docs.names,
+    }))
 }
 
 /// Names by number, each once.
@@ -177,12 +194,60 @@ fn shard(label: &str) -> i64 {
     named.map_or(-1, i64::from)
 }
 
-/// `[at, lane, document, version, what brought it, shard]`.
-fn applied(evidence: &Evidence, lanes: &mut Table, docs: &mut Table) -> Vec<Value> {
+/// `[at, lane, document or -1 (all), version or null (gone), what brought or took it, shard or -1 (all)]`, in the order of the
+/// ledger. A node that begins a life has lost everything but what the rows of the same instant say that its disk holds.
+fn held(evidence: &Evidence, lanes: &mut Table, docs: &mut Table) -> Vec<Value> {
     let mut rows = Vec::new();
     for line in &evidence.ledger {
-        if let Entry::Applied { node, shard, doc, version, by } = &line.entry {
-            rows.push(json!([us(line.at), lanes.number(node), docs.number(doc), short(version), by, shard]));
+        let at = us(line.at);
+        match &line.entry {
+            Entry::Applied { node, shard, doc, version, by } => {
+                rows.push(json!([at, lanes.number(node), docs.number(doc), short(version), by, shard]));
+            }
+            Entry::Forgotten { node, shard, doc, .. } => {
+                let row = json!([at, lanes.number(node), docs.number(doc), null, "the deletion is forgotten", shard]);
+                rows.push(row);
+            }
+            Entry::Dropped { node, shard, why } => rows.push(json!([at, lanes.number(node), -1, null, why, shard])),
+            Entry::Opened { node, copies } => {
+                let lane = lanes.number(node);
+                rows.push(json!([at, lane, -1, null, "not on its disk", -1]));
+                for copy in copies {
+                    let found = copy.documents.iter().map(|(doc, version)| {
+                        json!([at, lane, docs.number(doc), short(version), "from its disk", copy.shard])
+                    });
+                    rows.extend(found);
+                }
+            }
+            _ => {}
+        }
+    }
+    rows
+}
+
+/// `[at, document, version, shard]`: when a client was told that it is safe.
+fn acked(evidence: &Evidence, docs: &mut Table) -> Vec<Value> {
+    let acked = evidence.ledger.iter().filter_map(|line| match &line.entry {
+        Entry::Acked { shard, doc, version, .. } => Some(json!([us(line.at), docs.number(doc), short(version), shard])),
+        _ => None,
+    });
+    acked.collect()
+}
+
+/// `[at, lane, shard or -1 (all), epoch or null]`.
+fn installed(evidence: &Evidence, lanes: &mut Table) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for line in &evidence.ledger {
+        match &line.entry {
+            Entry::Installed { node, shard, epoch } => {
+                rows.push(json!([us(line.at), lanes.number(node), shard, epoch]));
+            }
+            Entry::Opened { node, copies } => {
+                let lane = lanes.number(node);
+                rows.push(json!([us(line.at), lane, -1, null]));
+                rows.extend(copies.iter().map(|copy| json!([us(line.at), lane, copy.shard, copy.epoch])));
+            }
+            _ => {}
         }
     }
     rows
@@ -252,7 +317,7 @@ fn faults(evidence: &Evidence) -> Vec<Value> {
     for event in &evidence.events {
         let id = event.id.as_str().unwrap_or_default();
         match event.event.as_str() {
-            "fault_begin" => rows.push((id.to_owned(), event.text.clone(), event.at, None)),
+            "fault_begin" => rows.push((id.to_owned(), explain::of_planned(evidence, event), event.at, None)),
             "fault_end" => {
                 if let Some(row) = rows.iter_mut().rev().find(|row| row.0 == id && row.3.is_none()) {
                     row.3 = Some(event.at);
@@ -275,10 +340,14 @@ fn stages(evidence: &Evidence) -> Vec<Value> {
     staged.collect()
 }
 
-/// `[at, shard, words]`.
-fn configs(evidence: &Evidence) -> Vec<Value> {
+/// `[at, shard, words, groups of lanes]`.
+fn configs(evidence: &Evidence, lanes: &mut Table) -> Vec<Value> {
     let committed = evidence.ledger.iter().filter_map(|line| match &line.entry {
-        Entry::Committed { shard, text, .. } => Some(json!([us(line.at), shard, text])),
+        Entry::Committed { shard, text, groups, .. } => {
+            let groups = groups.iter().map(|group| group.iter().map(|node| lanes.number(node)).collect());
+            let groups: Vec<Vec<usize>> = groups.collect();
+            Some(json!([us(line.at), shard, text, groups]))
+        }
         _ => None,
     });
     committed.collect()
@@ -306,6 +375,21 @@ fn stuck(evidence: &Evidence) -> Option<Value> {
     let call = finding.at?;
     let operation = evidence.history.iter().find(|it| it.call == call && finding.cause.contains(&*it.key))?;
     Some(json!({"doc": &*operation.key, "call": us(call), "client": operation.client, "why": finding.cause}))
+}
+
+/// The story of the run first, then those of other documents that could be missed.
+fn stories(evidence: &Evidence, story: Option<&Story>) -> Result<Vec<Value>, Failure> {
+    let mut stories: Vec<Value> = story.map(told).into_iter().collect();
+    let mut known: BTreeSet<&str> = story.iter().filter_map(|story| story.doc.as_deref()).collect();
+    for window in &evidence.windows {
+        if stories.len() <= STORIES
+            && known.insert(&window.doc)
+            && let Some(story) = Story::of(evidence, Some(&window.doc))?
+        {
+            stories.push(told(&story));
+        }
+    }
+    Ok(stories)
 }
 
 fn told(story: &Story) -> Value {

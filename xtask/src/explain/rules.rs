@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use miroir_scenarios::ledger::{Entry, State, counter, short};
+use miroir_scenarios::ledger::{Entry, State, counter, listed, short};
 use miroir_sim::history::{Op, Operation, Outcome};
 use miroir_sim::time::{Nanos, in_seconds};
 
 use crate::evidence::{Evidence, Finding, Window};
 
-use super::story::{grouped, holders};
+use super::story::grouped;
 
 /// What is said when no check fails.
 const NONE: &str =
@@ -85,7 +85,7 @@ fn acknowledged_too_early(
     acked_at: Nanos,
 ) -> Option<String> {
     let state = State::at(&evidence.ledger, acked_at);
-    let held = holders(&state, shard, doc, version);
+    let held = state.holders(shard, doc, version);
     let called =
         evidence.history.iter().filter(|it| *it.key == *doc && it.ret == Some(acked_at)).map(|it| it.call).min();
     // Whatever held while it was under way could be counted under.
@@ -125,7 +125,10 @@ fn acknowledged_too_early(
         "a write is acknowledged when a majority of EVERY group holds it durably ({}): at {} {} did{answered}",
         grouped(&groups[groups.len() - 1]),
         in_seconds(acked_at),
-        if held.is_empty() { "nobody".to_owned() } else { held.into_iter().collect::<Vec<_>>().join(" ") },
+        match held.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            [] => "nobody".to_owned(),
+            some => format!("only {}", listed(some)),
+        },
     ))
 }
 
@@ -149,7 +152,7 @@ fn went_back(evidence: &Evidence, shard: u32, doc: &str, version: &str, until: N
                 }
             }
             Entry::Opened { node, copies } if line.at > 0 => {
-                let before = holders(&state, shard, doc, version).contains(node);
+                let before = state.holders(shard, doc, version).contains(node);
                 let found = copies.iter().filter(|copy| copy.shard == shard).flat_map(|copy| &copy.documents);
                 let has = found.clone().any(|(it, now)| it == doc && counter(now) >= counter(version));
                 if before && !has && copies.iter().any(|copy| copy.shard == shard) {
@@ -170,12 +173,11 @@ fn went_back(evidence: &Evidence, shard: u32, doc: &str, version: &str, until: N
 /// Activate let the old replicas go while the new ones lacked something.
 fn delta_pass(evidence: &Evidence, window: &Window) -> Option<String> {
     let opened_at_activate = window.opened_by.contains("configuration committed: Stable");
-    let began = evidence.entered(window.shard, "DualWrite", window.opened_at)?;
-    let skipped = evidence.entered(window.shard, "DeltaPass", window.opened_at).is_none_or(|at| at < began);
-    if skipped {
+    evidence.entered(window.shard, "DualWrite", window.opened_at)?;
+    if evidence.skips_delta(window.shard, window.opened_at) {
         return Some(
             "the delta pass reads a majority of the old replicas before Activate and ships what the new ones missed; this migration \
-             was planned without it, so the window is open until anti-entropy, a newer write or the missed write itself closes it"
+             is planned without it, so the window stays open until anti-entropy, a newer write or the missed write itself closes it"
                 .to_owned(),
         );
     }
@@ -184,11 +186,11 @@ fn delta_pass(evidence: &Evidence, window: &Window) -> Option<String> {
         return Some(format!(
             "the delta pass reads a MAJORITY of the old replicas ({}), since any single one may have missed a write: it read {} alone",
             old.join(" "),
-            readers.into_iter().collect::<Vec<_>>().join(" "),
+            listed(&readers.iter().map(String::as_str).collect::<Vec<_>>()),
         ));
     }
     let before = State::at(&evidence.ledger, window.opened_at.saturating_sub(1));
-    let held = holders(&before, window.shard, &window.doc, &window.version);
+    let held = before.holders(window.shard, &window.doc, &window.version);
     let readers_held: Vec<String> = readers.intersection(&held).cloned().collect();
     (opened_at_activate && !readers_held.is_empty()).then(|| {
         format!(
@@ -334,7 +336,7 @@ fn not_written_back(evidence: &Evidence, shard: u32, doc: &str, stuck: &Operatio
     earlier.into_iter().find_map(|read| {
         let (ret, version) = (read.ret?, read.version?.to_string());
         let state = State::at(&evidence.ledger, ret);
-        let held = holders(&state, shard, doc, &version);
+        let held = state.holders(shard, doc, &version);
         let groups = state.configs.get(&shard)?.1.clone();
         let missing = groups.iter().any(|group| !is_majority(group, &held));
         missing.then(|| {
@@ -343,7 +345,7 @@ fn not_written_back(evidence: &Evidence, shard: u32, doc: &str, stuck: &Operatio
                 read.client,
                 short(&version),
                 in_seconds(ret),
-                held.into_iter().collect::<Vec<_>>().join(" "),
+                listed(&held.iter().map(String::as_str).collect::<Vec<_>>()),
                 grouped(&groups)
             )
         })
@@ -358,7 +360,7 @@ fn forgotten_too_early(evidence: &Evidence, shard: u32, doc: &str) -> Option<Str
             && (*of, it.as_str()) == (shard, doc)
         {
             let groups = state.configs.get(&shard).map(|(_, groups)| groups.clone()).unwrap_or_default();
-            let held = holders(&state, shard, doc, version);
+            let held = state.holders(shard, doc, version);
             let mut lacking: Vec<&String> = groups.iter().flatten().filter(|member| !held.contains(*member)).collect();
             lacking.sort_unstable();
             lacking.dedup();

@@ -5,7 +5,7 @@ mod lines;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use miroir_scenarios::ledger::{Entry, State, counter, short};
+use miroir_scenarios::ledger::{Entry, State, short};
 use miroir_sim::history::Outcome;
 use miroir_sim::time::{Nanos, in_seconds};
 
@@ -13,6 +13,7 @@ use crate::evidence::{Event, Evidence, Finding, Window};
 use crate::exit::Failure;
 
 use super::rules;
+use super::words::in_words;
 use lines::{LINES, Lines};
 
 /// How much of the cause is repeated at the top, in characters.
@@ -45,15 +46,20 @@ impl Story {
                 Some(window) => of_window(evidence, window),
                 None => of_finding(evidence, finding, doc),
             },
-            None => match evidence.windows.iter().find(|window| concerns(&window.doc)) {
-                Some(window) => of_window(evidence, window),
-                None => match doc {
-                    Some(doc) if evidence.shard_of(doc).is_none() => {
-                        return Err(Failure::refused(format!("--doc: nobody wrote a document `{doc}` in this run")));
-                    }
-                    _ => return Ok(None),
-                },
-            },
+            // What is lost for good before what is lost for a while.
+            None => {
+                match evidence.windows.iter().filter(|it| concerns(&it.doc)).min_by_key(|it| it.closed_at.is_some()) {
+                    Some(window) => of_window(evidence, window),
+                    None => match doc {
+                        Some(doc) if evidence.shard_of(doc).is_none() => {
+                            return Err(Failure::refused(format!(
+                                "--doc: nobody wrote a document `{doc}` in this run"
+                            )));
+                        }
+                        _ => return Ok(None),
+                    },
+                }
+            }
         };
         Ok(Some(story))
     }
@@ -75,8 +81,13 @@ impl Story {
 fn title(evidence: &Evidence) -> String {
     let (record, bundle) = (&evidence.record, &evidence.bundle);
     let mutant = bundle.mutant.as_ref().map(|mutant| format!(" with the planted bug {mutant}")).unwrap_or_default();
-    let fingerprint = record.fingerprint.as_deref().unwrap_or_default();
-    format!("{} seed {}{mutant}: {} {fingerprint}", record.scenario, record.seed, record.verdict).trim_end().to_owned()
+    let ending = match (&record.fingerprint, evidence.windows.len()) {
+        (Some(fingerprint), _) => format!(" {fingerprint}"),
+        (None, 0) => String::new(),
+        (None, 1) => ", with a loss window that the scenario allows".to_owned(),
+        (None, count) => format!(", with {count} loss windows that the scenario allows"),
+    };
+    format!("{} seed {}{mutant}: {}{ending}", record.scenario, record.seed, record.verdict)
 }
 
 fn of_window(evidence: &Evidence, window: &Window) -> Story {
@@ -88,7 +99,7 @@ fn of_window(evidence: &Evidence, window: &Window) -> Story {
         window.client,
         in_seconds(window.acked_at),
         in_seconds(window.opened_at),
-        if window.declared { " (as the scenario declares)" } else { "" },
+        if window.declared { ", which the scenario allows" } else { "" },
     );
     let mut lines = Lines::new(evidence, *shard, doc);
     lines.frames_of(version, window.opened_at);
@@ -96,7 +107,7 @@ fn of_window(evidence: &Evidence, window: &Window) -> Story {
     let state = State::at(&evidence.ledger, window.acked_at);
     lines.push(
         window.acked_at,
-        format!("client-{} is told that it is safe: {}", window.client, held(&state, *shard, doc, version)),
+        format!("client-{} is told that it is safe: {}", window.client, state.held_by(*shard, doc, version)),
     );
     lines.window(window);
     Story {
@@ -113,13 +124,12 @@ fn of_window(evidence: &Evidence, window: &Window) -> Story {
 /// A write that was acknowledged while too few held it.
 fn of_ack(evidence: &Evidence, shard: u32, doc: &str, version: &str, client: u32, at: Nanos) -> Story {
     let state = State::at(&evidence.ledger, at);
-    let groups = state.configs.get(&shard).map(|(_, groups)| groups.clone()).unwrap_or_default();
-    let held = held(&state, shard, doc, version);
+    let held = state.held_by(shard, doc, version);
     let mut lines = Lines::new(evidence, shard, doc);
     lines.frames_of(version, at);
     lines.ledger(Some(&[version.to_owned()].into()), at);
     lines.installed(at);
-    lines.push(at, format!("client-{client} is TOLD TOO EARLY that it is safe: {held}, of {}", grouped(&groups)));
+    lines.push(at, format!("client-{client} is TOLD TOO EARLY that it is safe: {held}"));
     let same = evidence.windows.iter().filter(|window| window.doc == doc && window.version == version);
     same.for_each(|window| lines.window(window));
     Story {
@@ -149,9 +159,15 @@ fn of_finding(evidence: &Evidence, finding: &Finding, doc: Option<&str>) -> Stor
     {
         return of_ack(evidence, shard, doc, version, client, at);
     }
+    let impossible =
+        moment.and_then(|at| evidence.history.iter().find(|it| Some(&*it.key) == doc.as_deref() && it.call == at));
+    let what = match impossible {
+        Some(operation) if finding.oracle == "linearizable" => lines::impossible(operation),
+        _ => format!("{}: {}", finding.oracle, first.chars().take(CAUSE).collect::<String>()),
+    };
     let mut story = Story {
         title: title(evidence),
-        what: format!("{}: {}", finding.oracle, first.chars().take(CAUSE).collect::<String>()),
+        what,
         doc: doc.clone(),
         lines: Vec::new(),
         rule: rules::of_finding(evidence, finding, doc.as_deref()),
@@ -219,45 +235,6 @@ fn last_words(evidence: &Evidence) -> Vec<(Nanos, String)> {
     last
 }
 
-/// One event of a trace as a sentence.
-pub fn in_words(event: &Event) -> String {
-    let process = event.process();
-    match event.event.as_str() {
-        "signal" => format!("{} {}", event.name, event.text),
-        "crash" => format!("{process} crashes ({})", event.why),
-        "start" => format!("{process} starts"),
-        "pause" => format!("{process} is paused"),
-        "resume" => format!("{process} goes on"),
-        "fault_begin" => format!("fault {} begins: {}", event.id.as_str().unwrap_or_default(), event.text),
-        "fault_end" => format!("fault {} ends", event.id.as_str().unwrap_or_default()),
-        "send" => format!("{} sends {}: {}", event.from, event.to, event.label),
-        "deliver" => format!("{} gets from {}: {}", event.to, event.from, event.label),
-        "drop" => format!("LOST ({}) on the way from {} to {}: {}", event.why, event.from, event.to, event.label),
-        "call" | "return" => format!("client-{} {}s {}", event.client, event.event, without_times(&event.text)),
-        _ => format!("{} {process} {}", event.event, event.text).trim().to_owned(),
-    }
-}
-
-/// An operation as it prints, without whose it is and when: `client 1 write d000000 = c1-2 (711000116.., unknown)`.
-fn without_times(operation: &str) -> &str {
-    let words = operation.rsplit_once(" (").map_or(operation, |(words, _)| words);
-    words.strip_prefix("client ").and_then(|rest| rest.split_once(' ')).map_or(words, |(_, words)| words)
-}
-
-/// Who holds this version or a newer one.
-pub fn holders(state: &State, shard: u32, doc: &str, version: &str) -> BTreeSet<String> {
-    let held = state.held.get(&(shard, doc.to_owned()));
-    let holds = held.into_iter().flatten().filter(|(_, held)| counter(held) >= counter(version));
-    holds.map(|(node, _)| node.clone()).collect()
-}
-
-fn held(state: &State, shard: u32, doc: &str, version: &str) -> String {
-    match holders(state, shard, doc, version).into_iter().collect::<Vec<_>>().join(" ") {
-        none if none.is_empty() => "nobody holds it durably".to_owned(),
-        some => format!("{some} hold it durably"),
-    }
-}
-
 /// `n1 n2 n3` or `n1 n2 n3 and n1 n2 n4`.
 pub fn grouped(groups: &[Vec<String>]) -> String {
     groups.iter().map(|group| group.join(" ")).collect::<Vec<_>>().join(" and ")
@@ -278,11 +255,5 @@ mod tests {
     fn a_document_is_found_in_words() {
         assert_eq!(mentioned("key d000063 is not linearizable").as_deref(), Some("d000063"));
         assert_eq!(mentioned("dead 0d000063 d00006 d0000631"), None);
-    }
-
-    #[test]
-    fn an_operation_is_told_without_its_times() {
-        assert_eq!(without_times("client 1 write d000000 = c1-2 (711000116.., unknown)"), "write d000000 = c1-2");
-        assert_eq!(without_times("client 12 read d000000 -> null (5..7)"), "read d000000 -> null");
     }
 }

@@ -9,7 +9,7 @@ use miroir_sim::time::{MILLIS, Nanos, in_seconds};
 use crate::evidence::{Evidence, Window};
 
 use super::super::rules;
-use super::{grouped, held, in_words};
+use super::super::words::{in_words, of_planned};
 
 /// How many lines of a story fit on a screen.
 pub const LINES: usize = 24;
@@ -119,8 +119,14 @@ impl<'e> Lines<'e> {
                     }
                 }
                 Entry::Reconciled { shard, by, shipped } if *shard == self.shard && by == "the delta pass" => {
-                    let readers = rules::readers_text(self.evidence, *shard, line.at);
-                    add(true, format!("{by} ends: {shipped} documents were lacking somewhere{readers}"));
+                    let text = match self.evidence.skips_delta(*shard, line.at) {
+                        true => format!("{by} is SKIPPED, as the migration is planned: it counts, and ships nothing"),
+                        false => {
+                            let readers = rules::readers_text(self.evidence, *shard, line.at);
+                            format!("{by} ends: {shipped} documents were lacking somewhere{readers}")
+                        }
+                    };
+                    add(true, text);
                 }
                 _ => {}
             }
@@ -130,9 +136,12 @@ impl<'e> Lines<'e> {
             let is_worth = match event.event.as_str() {
                 // A client that has done its work ends.
                 "crash" => !event.process().starts_with("client-"),
-                kind => matches!(kind, "pause" | "fault_begin"),
+                kind => kind == "pause",
             };
-            if is_worth {
+            if event.is("fault_begin") {
+                let id = event.id.as_str().unwrap_or_default();
+                self.found.push((event.at, false, format!("fault {id} begins: {}", of_planned(self.evidence, event))));
+            } else if is_worth {
                 self.found.push((event.at, event.is("crash") && event.process().starts_with('n'), in_words(event)));
             }
         }
@@ -155,9 +164,8 @@ impl<'e> Lines<'e> {
     /// From when to when a read could miss it.
     pub fn window(&mut self, window: &Window) {
         let state = State::at(&self.evidence.ledger, window.opened_at);
-        let groups = state.configs.get(&window.shard).map(|(_, groups)| groups.clone()).unwrap_or_default();
-        let held = held(&state, window.shard, self.doc, &window.version);
-        self.push(window.opened_at, format!("WINDOW OPENS: {}; {held}, of {}", window.opened_by, grouped(&groups)));
+        let held = state.held_by(window.shard, self.doc, &window.version);
+        self.push(window.opened_at, format!("WINDOW OPENS: {}; {held}", window.opened_by));
         match (window.closed_at, &window.closed_by) {
             (Some(at), Some(by)) => self.push(at, format!("window closes: {by}")),
             _ => self.push(self.evidence.record.simulated_ns, "still open at the end: lost for good".to_owned()),
@@ -167,15 +175,7 @@ impl<'e> Lines<'e> {
     /// What a client saw.
     pub fn operation(&mut self, operation: &Operation, impossible: bool) {
         let who = format!("client-{}", operation.client);
-        let version =
-            operation.version.map(|version| format!(" ({})", short(&version.to_string()))).unwrap_or_default();
-        let what = match &operation.op {
-            Op::Read { value: Some(value) } => format!("reads {value}{version}"),
-            Op::Read { value: None } => "reads nothing".to_owned(),
-            Op::Write { value } => format!("writes {value}{version}"),
-            Op::Delete => format!("deletes{version}"),
-            Op::Cas { .. } => "compares and swaps".to_owned(),
-        };
+        let what = done(operation);
         let from = in_seconds(operation.call);
         let text = match (operation.outcome, operation.ret) {
             (Outcome::Ok, Some(ret)) if impossible => {
@@ -185,7 +185,7 @@ impl<'e> Lines<'e> {
                 let asked = rules::answers(self.evidence, self.shard, self.doc, operation);
                 let asked: Vec<String> = asked.iter().map(|it| format!("{}: {}", it.node, it.said)).collect();
                 let text = format!(
-                    "{who} {what}: IMPOSSIBLE (called {from}); held are {}; answered had {}",
+                    "{who} {what}: IMPOSSIBLE (called {from}); held: {}; answers: {}",
                     held.join(", "),
                     asked.join(", ")
                 );
@@ -212,6 +212,30 @@ impl<'e> Lines<'e> {
         }
         lines
     }
+}
+
+/// What an operation did: `reads c5-1 (v1:9a39)`.
+fn done(operation: &Operation) -> String {
+    let version = operation.version.map(|version| format!(" ({})", short(&version.to_string()))).unwrap_or_default();
+    match &operation.op {
+        Op::Read { value: Some(value) } => format!("reads {value}{version}"),
+        Op::Read { value: None } => "reads nothing".to_owned(),
+        Op::Write { value } => format!("writes {value}{version}"),
+        Op::Delete => format!("deletes{version}"),
+        Op::Cas { .. } => "compares and swaps".to_owned(),
+    }
+}
+
+/// An operation that no order explains.
+pub fn impossible(operation: &Operation) -> String {
+    format!(
+        "not linearizable: client-{} {} from {}, called {} and answered {}, and there is no instant between at which that was so",
+        operation.client,
+        done(operation),
+        operation.key,
+        in_seconds(operation.call),
+        operation.ret.map_or("never".to_owned(), in_seconds)
+    )
 }
 
 /// `dual-write to n4 lost at 0.715130 s (loss 29/1000)`: its time stands beside it already.
