@@ -83,7 +83,7 @@ pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> S
             "{} came back from the dead on {name}: version {} after the deletion {} was forgotten everywhere",
             risen.doc, risen.version.0, risen.forgotten.0
         );
-        findings.push(violation("durable", text).of_kind("a document came back from the dead"));
+        findings.push(violation("durable", text).of_kind("a document came back from the dead").at(risen.at));
     }
     let lost = windows.iter().map(|window| (window.doc.as_str(), window.opened_at, window.closed_at));
     let documents_searched = judge_history(&history, lost, &mut findings);

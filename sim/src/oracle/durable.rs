@@ -123,6 +123,8 @@ pub struct Vanished {
 /// Something older than a forgotten deletion came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Risen {
+    /// When it was made durable.
+    pub at: Nanos,
     /// Where.
     pub process: ProcessId,
     /// In which shard.

@@ -46,11 +46,14 @@ pub fn of_finding(evidence: &Evidence, finding: &Finding, doc: Option<&str>) -> 
              is the order of writes"
                 .to_owned(),
         ),
-        ("durable", Some(doc), Some(shard)) => forgotten_too_early(evidence, shard, doc).or_else(|| {
+        ("durable", Some(doc), Some(shard)) => {
+            let rose = || finding.at.and_then(|at| rose(evidence, shard, doc, at));
+            forgotten_too_early(evidence, shard, doc).or_else(rose).or_else(|| {
             finding.cause.contains("from its disk").then(|| {
                 "a node says that something is durable only after its disk said so: a crash must not take it back".to_owned()
             })
-        }),
+            })
+        }
         ("promises", Some(doc), Some(shard)) => finding.at.and_then(|at| {
             went_back(evidence, shard, doc, &newest_held(evidence, shard, doc, at)?, at)
         }),
@@ -352,16 +355,18 @@ fn not_written_back(evidence: &Evidence, shard: u32, doc: &str, stuck: &Operatio
     })
 }
 
-/// A deletion was forgotten while somebody did not hold it.
+/// A deletion was forgotten while somebody did not hold it, nor had held and forgotten it.
 fn forgotten_too_early(evidence: &Evidence, shard: u32, doc: &str) -> Option<String> {
     let mut state = State::default();
+    let mut forgot = BTreeSet::new();
     for line in &evidence.ledger {
         if let Entry::Forgotten { node, shard: of, doc: it, version } = &line.entry
             && (*of, it.as_str()) == (shard, doc)
         {
             let groups = state.configs.get(&shard).map(|(_, groups)| groups.clone()).unwrap_or_default();
             let held = state.holders(shard, doc, version);
-            let mut lacking: Vec<&String> = groups.iter().flatten().filter(|member| !held.contains(*member)).collect();
+            let has = |member: &String| held.contains(member) || forgot.contains(&(member.as_str(), version.as_str()));
+            let mut lacking: Vec<&String> = groups.iter().flatten().filter(|member| !has(member)).collect();
             lacking.sort_unstable();
             lacking.dedup();
             if !lacking.is_empty() {
@@ -373,8 +378,33 @@ fn forgotten_too_early(evidence: &Evidence, shard: u32, doc: &str) -> Option<Str
                     lacking.join(" ")
                 ));
             }
+            forgot.insert((node.as_str(), version.as_str()));
         }
         state.add(line);
+    }
+    None
+}
+
+/// A version that is older than a deletion that everybody had held, and forgotten, was written again.
+fn rose(evidence: &Evidence, shard: u32, doc: &str, at: Nanos) -> Option<String> {
+    let mut forgotten = None;
+    for line in evidence.ledger.iter().take_while(|line| line.at <= at) {
+        match &line.entry {
+            Entry::Forgotten { shard: of, doc: it, version, .. } if (*of, it.as_str()) == (shard, doc) => {
+                forgotten = Some((line.at, version));
+            }
+            Entry::Applied { node, doc: it, version, by, .. } if line.at == at && it == doc => {
+                let (when, deletion) = forgotten?;
+                return Some(format!(
+                    "what was chosen before a deletion was forgotten is refused after it, by the epoch at which it was chosen: \
+                     {node} took {}, by {by}, though the deletion {} had been forgotten at {}",
+                    short(version),
+                    short(deletion),
+                    in_seconds(when)
+                ));
+            }
+            _ => {}
+        }
     }
     None
 }

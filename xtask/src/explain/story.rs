@@ -206,7 +206,7 @@ fn acked_at<'e>(evidence: &'e Evidence, doc: &str, at: Nanos) -> Option<(u32, &'
 /// The versions of a document that a finding is about; none if it may be about all.
 ///
 /// A read that fits no instant: what it returned, and the newest of what had been read or acknowledged before it was
-/// called. A copy that went back: what it held, and what it got.
+/// called. A copy that went back: what it held or had forgotten, and what it got.
 fn concerned(evidence: &Evidence, finding: &Finding, doc: &str) -> Option<BTreeSet<String>> {
     let at = finding.at?;
     if let Some(stuck) = evidence.history.iter().find(|it| *it.key == *doc && it.call == at) {
@@ -221,7 +221,12 @@ fn concerned(evidence: &Evidence, finding: &Finding, doc: &str) -> Option<BTreeS
     })?;
     let before = State::at(&evidence.ledger, at.saturating_sub(1));
     let held = before.held.get(&(evidence.shard_of(doc)?, doc.to_owned())).and_then(|held| held.get(node));
-    Some(held.into_iter().chain([now]).cloned().collect())
+    // What rose from the dead: and the deletion that would have kept it down.
+    let forgotten = evidence.ledger.iter().rev().find_map(|line| match &line.entry {
+        Entry::Forgotten { node: of, doc: it, version, .. } if of == node && it == doc && line.at < at => Some(version),
+        _ => None,
+    });
+    Some(held.or(forgotten).into_iter().chain([now]).cloned().collect())
 }
 
 /// The end of the trace, for what concerns no document.

@@ -134,7 +134,7 @@ impl State {
         self.advance(at);
         let it = self.doc(shard, doc);
         if let Some(floor) = it.floor.filter(|floor| version < *floor) {
-            let risen = Risen { process, shard, doc: it.name.clone(), version, forgotten: floor };
+            let risen = Risen { at, process, shard, doc: it.name.clone(), version, forgotten: floor };
             self.risen.push(risen);
         }
         let it = self.doc(shard, doc);
