@@ -15,8 +15,15 @@ use crate::run::Outcome;
 /// How many of each kind are listed.
 const SHOWN: usize = 8;
 
-/// Writes the report. `wall_ms` is the caller's measurement.
-pub fn report(scenario: &Scenario, outcome: &Outcome, mutant: Option<&str>, wall_ms: u64) -> String {
+/// What a run took of the machine, as its caller has measured it.
+pub struct Took {
+    pub wall_ms: u64,
+    /// The most memory that was resident, in KiB, where the system tells.
+    pub peak_kib: Option<u64>,
+}
+
+/// Writes the report.
+pub fn report(scenario: &Scenario, outcome: &Outcome, mutant: Option<&str>, took: &Took) -> String {
     let mut out = String::new();
     head(&mut out, scenario, outcome, mutant);
     faults(&mut out, outcome);
@@ -27,7 +34,8 @@ pub fn report(scenario: &Scenario, outcome: &Outcome, mutant: Option<&str>, wall
     let record = &outcome.record;
     line(&mut out, "trace hash", &format!("{} over {} events", record.trace_hash, outcome.trace.count()));
     let simulated = in_seconds(record.simulated_ns);
-    line(&mut out, "time", &format!("{simulated} simulated in {wall_ms} ms of wall time"));
+    let memory = took.peak_kib.map_or_else(String::new, |kib| format!(", in {} MiB of memory", kib.div_ceil(1024)));
+    line(&mut out, "time", &format!("{simulated} simulated in {} ms of wall time{memory}", took.wall_ms));
     out
 }
 

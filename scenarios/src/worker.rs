@@ -152,7 +152,7 @@ fn run_one(arguments: &Arguments) -> Result<ExitCode, Problem> {
             text.push_str(&line);
             text.push('\n');
         }
-        text + &report::report(scenario, &outcome, mutant, wall_ms)
+        text + &report::report(scenario, &outcome, mutant, &report::Took { wall_ms, peak_kib: files::peak_kib() })
     };
     // A reader that has gone away is no failure of the run.
     let _closed = out.write_all(text.as_bytes());

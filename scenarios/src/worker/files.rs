@@ -23,6 +23,13 @@ pub fn read_plan(path: &Path) -> Result<Plan, String> {
     Plan::read(&path.display().to_string(), &text)
 }
 
+/// The most memory that this process has had resident, in KiB; Linux tells.
+pub fn peak_kib() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
 /// A profile by its name, or from a file.
 pub fn read_profile(name: &str) -> Result<Profile, String> {
     if let Some(named) = Profile::named(name) {
