@@ -227,7 +227,8 @@ pub fn judge_holdings(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
                 None => format!("{} has nothing", names.name(*member)),
             });
             let text = format!("{}: {doc} differs: {}", config.shard, held.collect::<Vec<_>>().join(", "));
-            findings.push(violation("converged", text).of_kind("replicas differ after anti-entropy came to rest"));
+            let finding = violation("converged", text).of_kind("replicas differ after anti-entropy came to rest");
+            findings.push(finding.at(it.world.now()));
         }
     }
     findings

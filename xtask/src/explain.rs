@@ -25,7 +25,7 @@ use crate::page;
 use crate::print::{note, out, quoted};
 use crate::runs;
 use crate::shrink::run_kept;
-use crate::worker::{Build, Worker};
+use crate::worker::{Build, Job, Worker};
 use crate::workspace::Workspace;
 
 pub use story::Story;
@@ -85,6 +85,16 @@ pub fn kept(worker: &Worker, bundle: &Bundle, folder: &Path) -> Result<(String, 
     };
     story.sibling = sibling::nearest(worker, bundle, &evidence, story.doc.as_deref(), folder)?;
     Ok((story.text(), page::write(&evidence, Some(&story), folder)?))
+}
+
+/// The rule that a run with everything kept in `folder` shows broken; none if no check from outside sees one.
+pub fn rule(worker: &Worker, job: &Job<'_>, folder: &Path) -> Result<Option<String>, Failure> {
+    worker.record(&Job { out: Some(folder), ..job.clone() }, None)?;
+    if !folder.join("record.json").exists() {
+        return Ok(None);
+    }
+    let story = Story::of(&Evidence::read(folder)?, None)?;
+    Ok(story.map(|story| story.rule).filter(|rule| rule != rules::NONE))
 }
 
 /// The cluster at one instant.

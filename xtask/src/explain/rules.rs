@@ -1,5 +1,9 @@
 //! Which rule of the protocol the lines show broken. Each check looks at evidence, and a rule is named only where it fails.
 
+mod copy;
+mod counted;
+mod passes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use miroir_scenarios::ledger::{Entry, State, counter, listed, short};
@@ -11,7 +15,7 @@ use crate::evidence::{Evidence, Finding, Window};
 use super::story::grouped;
 
 /// What is said when no check fails.
-const NONE: &str =
+pub const NONE: &str =
     "none of the rules that can be checked from outside was seen broken; the lines above are what is known";
 
 /// Why an acknowledged version could be missed.
@@ -41,6 +45,8 @@ pub fn of_finding(evidence: &Evidence, finding: &Finding, doc: Option<&str>) -> 
             let stuck = evidence.history.iter().find(|it| *it.key == *doc && Some(it.call) == finding.at);
             stuck.and_then(|stuck| of_read(evidence, shard, doc, stuck))
         }
+        ("converged", Some(doc), Some(shard)) => passes::of_difference(evidence, finding, shard, doc),
+        ("versions", ..) if finding.cause.contains("no greater counter") => counted::of_counter(evidence, finding),
         ("versions", ..) => Some(
             "a writer never issues a version twice, and an operation keeps the one that was chosen for it: the order of versions \
              is the order of writes"
@@ -178,11 +184,9 @@ fn delta_pass(evidence: &Evidence, window: &Window) -> Option<String> {
     let opened_at_activate = window.opened_by.contains("configuration committed: Stable");
     evidence.entered(window.shard, "DualWrite", window.opened_at)?;
     if evidence.skips_delta(window.shard, window.opened_at) {
-        return Some(
-            "the delta pass reads a majority of the old replicas before Activate and ships what the new ones missed; this migration \
-             is planned without it, so the window stays open until anti-entropy, a newer write or the missed write itself closes it"
-                .to_owned(),
-        );
+        let skipped = "the delta pass reads a majority of the old replicas before Activate and ships what the new ones missed; this migration \
+             is planned without it, so the window stays open until anti-entropy, a newer write or the missed write itself closes it";
+        return copy::incomplete(evidence, window).or_else(|| Some(skipped.to_owned()));
     }
     let (old, readers) = readers(evidence, window.shard, window.opened_at)?;
     if opened_at_activate && !is_majority(&old, &readers) {
@@ -304,6 +308,7 @@ fn of_read(evidence: &Evidence, shard: u32, doc: &str, stuck: &Operation) -> Opt
     fence(evidence, shard, doc, stuck)
         .or_else(|| not_written_back(evidence, shard, doc, stuck))
         .or_else(|| newest.and_then(|newest| went_back(evidence, shard, doc, &newest, stuck.ret.unwrap_or(Nanos::MAX))))
+        .or_else(|| counted::of_read(evidence, shard, doc, stuck))
 }
 
 /// Somebody answered under an epoch that it had not installed, or no longer.

@@ -10,6 +10,7 @@ use miroir_sim::verdict::Verdict;
 use super::list::{Mutant, Try};
 use crate::cli::Overrides;
 use crate::exit::Failure;
+use crate::explain;
 use crate::record::Recorded;
 use crate::sweep::pool::{News, Pool, Task};
 use crate::worker::{Job, Worker};
@@ -35,6 +36,8 @@ pub struct Hunt<'a> {
 pub struct Kill {
     pub by: Try,
     pub run: Recorded,
+    /// The rule that its explanation names.
+    pub rule: Option<String>,
     /// Seeds until the first kill, of each start, in order of the starts; `None`: not among as many as were allowed.
     pub seeds: Vec<Option<u64>>,
     pub wall: Duration,
@@ -69,7 +72,8 @@ impl Hunt<'_> {
                 let (ran, found) = self.search(&mutant.id, by, start * STRIDE, again)?;
                 seeds.push(found.map(|_| ran));
             }
-            return Ok(Found::Killed(Box::new(Kill { by: by.clone(), run, seeds, wall, in_vain })));
+            let rule = self.rule(&mutant.id, by, run.record.seed)?;
+            return Ok(Found::Killed(Box::new(Kill { by: by.clone(), run, rule, seeds, wall, in_vain })));
         }
         Ok(Found::Survived { seeds: in_vain, wall: began.elapsed() })
     }
@@ -108,6 +112,12 @@ impl Hunt<'_> {
             from = seed.0 + 1;
         }
         Ok((from - start, None))
+    }
+
+    /// What `cargo xtask explain` says of the kill.
+    fn rule(&self, mutant: &str, by: &Try, seed: Seed) -> Result<Option<String>, Failure> {
+        let overrides = Overrides { mutant: Some(mutant.to_owned()), ..by.overrides.clone() };
+        explain::rule(self.worker, &Job::bare(&by.scenario, seed, &overrides), &self.folder.join(mutant))
     }
 
     /// It is the mutant that was found, not the seed.

@@ -48,6 +48,10 @@ pub struct Killed {
     pub seeds: Vec<Option<u64>>,
     pub median_seeds: Option<u64>,
     pub cause_named: String,
+    /// The rule that the explanation of the kill names.
+    #[serde(default)]
+    pub rule_named: Option<String>,
+    /// Whether one of the two has a word that was expected.
     pub named_right: bool,
 }
 
@@ -105,6 +109,8 @@ impl Row {
 impl Killed {
     fn new(mutant: &Mutant, kill: Kill) -> Killed {
         let (record, cause) = (&kill.run.record, kill.run.reason());
+        let rule = kill.rule.as_deref().unwrap_or_default();
+        let named = |words: &str| cause.contains(words) || rule.contains(words);
         Killed {
             by: kill.by.to_string(),
             scenario: kill.by.scenario.clone(),
@@ -115,7 +121,8 @@ impl Killed {
             oracle: record.oracle.clone(),
             median_seeds: median(&kill.seeds),
             cause_named: cause.to_owned(),
-            named_right: mutant.expect.iter().any(|words| cause.contains(words.as_str())),
+            named_right: mutant.expect.iter().any(|words| named(words)),
+            rule_named: kill.rule.clone(),
             seeds: kill.seeds,
         }
     }
@@ -127,7 +134,11 @@ impl std::fmt::Display for Killed {
         let median = self.median_seeds.map_or("more seeds than were allowed".to_owned(), |n| counted(n, "seed"));
         let starts = counted(self.seeds.len() as u64, "start");
         let cause: String = self.cause_named.chars().take(CAUSE_MAX).collect();
-        write!(f, "{cause}\n    by {} seed {} ({oracle}, {}); ", self.by, self.seed, self.verdict)?;
+        write!(f, "{cause}\n    ")?;
+        if let Some(rule) = &self.rule_named {
+            write!(f, "rule: {rule}\n    ")?;
+        }
+        write!(f, "by {} seed {} ({oracle}, {}); ", self.by, self.seed, self.verdict)?;
         write!(f, "after {median}, the median of {starts}")
     }
 }
@@ -161,7 +172,7 @@ impl Sums {
             untested: rows.filter(|row| row.is_untested()).map(|row| row.id.clone()).collect(),
             named_right: kills.filter(|killed| killed.named_right).count(),
             median_seeds: median(&medians),
-            most_seeds: medians.iter().copied().max().flatten(),
+            most_seeds: medians.iter().copied().collect::<Option<Vec<u64>>>().and_then(|all| all.into_iter().max()),
         }
     }
 

@@ -8,8 +8,8 @@ use crate::mutants::{DATA, Killed, Row, Sums};
 
 use super::tables::{Table, number};
 
-/// How much of a cause a cell shows, in characters.
-const CAUSE_MAX: usize = 110;
+/// How much of a cause or a rule a cell shows, in characters.
+const TEXT_MAX: usize = 140;
 
 pub fn section(root: &Path) -> Result<String, Failure> {
     let rows = File::<Row>::read(root, DATA)?.rows;
@@ -36,21 +36,22 @@ fn sentence(sums: &Sums) -> String {
     };
     format!(
         "{killed} of {mutants} are found, {equivalent}, {untested}. Seeds to the first kill: median {}, at most \
-         {}. The cause is named right for {named_right} of {killed}",
+         {}. Cause or rule have a word that was expected for {named_right} of {killed}",
         seeds(sums.median_seeds),
         seeds(sums.most_seeds),
     )
 }
 
 fn table(rows: &[Kept<Row>]) -> String {
-    let header = ["bug", "what it does", "seen in", "found by", "oracle", "seeds", "cause named", "as expected"];
+    let header =
+        ["bug", "what it does", "seen in", "found by", "oracle", "seeds", "cause named", "rule named", "as expected"];
     let mut table = Table::new(&header, |column| column == 5);
     for Row { id, does, seen_in, killed, equivalent, .. } in rows.iter().map(|row| &row.measured) {
         let found = match killed {
             Some(killed) => found(killed),
             None => {
                 let why = equivalent.clone().unwrap_or_else(|| "**untested**".to_owned());
-                [String::new(), String::new(), "-".to_owned(), why, String::new()]
+                [String::new(), String::new(), "-".to_owned(), why, String::new(), String::new()]
             }
         };
         table.row([id.clone(), does.clone(), seen_in.clone()].into_iter().chain(found));
@@ -58,14 +59,19 @@ fn table(rows: &[Kept<Row>]) -> String {
     table.text()
 }
 
-fn found(killed: &Killed) -> [String; 5] {
-    let cause: String = killed.cause_named.chars().take(CAUSE_MAX).collect();
-    let whole = cause.len() == killed.cause_named.len();
+fn found(killed: &Killed) -> [String; 6] {
     [
         format!("`{}`", killed.by),
         killed.oracle.clone().unwrap_or_else(|| killed.verdict.to_string()),
         killed.median_seeds.map_or("-".to_owned(), number),
-        if whole { cause } else { format!("{}…", cause.trim_end()) },
+        cut(&killed.cause_named),
+        killed.rule_named.as_deref().map_or_else(|| "-".to_owned(), cut),
         if killed.named_right { "yes" } else { "**no**" }.to_owned(),
     ]
+}
+
+/// As much as a cell shows.
+fn cut(text: &str) -> String {
+    let shown: String = text.chars().take(TEXT_MAX).collect();
+    if shown.len() == text.len() { shown } else { format!("{}…", shown.trim_end()) }
 }
