@@ -303,7 +303,11 @@ async fn write<T: Target>(
         return Ok(ExitCode::AsExpected);
     }
     let kept = if skipped > 0 { format!(", {skipped} kept as they were") } else { String::new() };
-    let steps = if replayed > 0 { format!(", {replayed} steps of unfinished tasks") } else { String::new() };
+    let steps = match replayed {
+        0 => String::new(),
+        1 => ", 1 step of unfinished tasks".to_owned(),
+        some => format!(", {some} steps of unfinished tasks"),
+    };
     let how = if resumed { ", gone on with" } else { "" };
     out(format!("{documents} documents imported ({}{how}){kept}{steps}", plan.mode));
     if let Some(losses) = report::losses(plan) {

@@ -4,6 +4,7 @@
 #![cfg(all(unix, not(madsim)))]
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "real processes, files and clocks")]
 
+mod dump;
 mod lost;
 mod runbook;
 mod upgrade;
