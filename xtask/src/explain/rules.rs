@@ -345,16 +345,14 @@ fn not_written_back(evidence: &Evidence, shard: u32, doc: &str, stuck: &Operatio
         let (ret, version) = (read.ret?, read.version?.to_string());
         let state = State::at(&evidence.ledger, ret);
         let held = state.holders(shard, doc, &version);
-        let groups = state.configs.get(&shard)?.1.clone();
-        let missing = groups.iter().any(|group| !is_majority(group, &held));
+        let missing = state.configs.get(&shard)?.1.iter().any(|group| !is_majority(group, &held));
         missing.then(|| {
             format!(
-                "a get writes back what it returns until a majority holds it: client-{} had read {} at {}, which only {} held, of {}",
+                "a get writes back what it returns until a majority holds it: client-{} had read {} at {}; {}",
                 read.client,
                 short(&version),
                 in_seconds(ret),
-                listed(&held.iter().map(String::as_str).collect::<Vec<_>>()),
-                grouped(&groups)
+                state.held_by(shard, doc, &version)
             )
         })
     })

@@ -100,7 +100,8 @@ if (opening && opening.at !== null && !/[#&](at|doc|shard)=/.test(location.hash)
   // Open where it went wrong, with the document that it went wrong for.
   view.at = opening.at; view.doc = opening.doc; $("doc").value = view.doc || "";
   // From the first thing that went wrong, or the sending of what was lost, to the moment.
-  const worth = opening.lines.filter((line) => BAD.test(line[1]) || / sends v/.test(line[1])).map((line) => line[0]);
+  // That a delta pass is skipped may be long before.
+  const worth = opening.lines.filter((line) => (BAD.test(line[1]) && !line[1].includes("SKIPPED")) || / sends v/.test(line[1])).map((line) => line[0]);
   const from = Math.min(opening.at, ...worth), room = Math.max((opening.at - from) * 0.3, 2e3);
   look(from - room, opening.at + room);
 }

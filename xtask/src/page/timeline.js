@@ -157,7 +157,8 @@ function messagesOn(board, lane) {
   }
   for (const m of shown.filter((m) => m[4] !== 1)) arrowOn(board, lane, m, shown.length);
   // On top, and to be found first: what did not come.
-  for (const m of shown.filter((m) => m[4] === 1)) lostOn(board, lane, m, shown.length);
+  const gone = shown.filter((m) => m[4] === 1);
+  for (const m of gone) lostOn(board, lane, m, gone.length);
 }
 
 const journey = (m) => data.lanes[m[2]] + " to " + data.lanes[m[3]] + ": " + data.labels[m[5]] + "\nsent " + seconds(m[0]);
@@ -173,14 +174,15 @@ function arrowOn(board, lane, m, count) {
   hits.push({ on: board.it, line: [x1, y1, x2, y2], text: journey(m) + (arrived === null ? ", on its way at the end" : ", arrived " + seconds(arrived) + ", after " + length(arrived - sent)), at: sent });
 }
 
-// A lost frame ends in a cross; where it would have arrived is dashed.
+// A lost frame ends in a cross; where it would have arrived is dashed, unless there are many.
 function lostOn(board, lane, m, count) {
   const pen = board.pen, [sent, gone, on, to] = m;
   const x1 = board.x(sent), y1 = lane(on), x2 = Math.max(board.x(Math.max(gone, sent + usual)), x1 + 12), y2 = lane(to);
   const x = x1 + (x2 - x1) * 0.55, y = y1 + (y2 - y1) * 0.55;
-  pen.strokeStyle = ink.red;
+  pen.strokeStyle = ink.red; pen.globalAlpha = count < 60 ? 1 : 0.3;
   pen.beginPath(); pen.moveTo(x1, y1); pen.lineTo(x, y); pen.stroke();
-  if (count < 600) {
+  pen.globalAlpha = 1;
+  if (count < 60) {
     pen.setLineDash([3, 3]); pen.beginPath(); pen.moveTo(x, y); pen.lineTo(x2, y2); pen.stroke(); pen.setLineDash([]);
     const angle = Math.atan2(y2 - y1, x2 - x1);
     pen.beginPath();

@@ -1,6 +1,9 @@
 //! The picture of a run in a real browser: it draws without an error, whatever is asked of it, and bounds what it draws at once.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+
+use miroir_sim::seed::Seed;
 
 use crate::browser::Browser;
 use crate::catalog;
@@ -24,7 +27,11 @@ const MANY: usize = 100_000;
 const LINES_AT_MOST: u64 = 4_000;
 const MARKS_AT_MOST: u64 = 40_000;
 
-/// Draws the standard seed, and the same with its events many times over; asks both for a document, an instant, the dark.
+/// A run that passes with several lost documents.
+const LOSSY: (&str, Seed) = ("cutover/skip_delta_eager_cleanup", Seed(5));
+
+/// Draws the standard seed, and the same with its events many times over; asks both for a document, an instant, the dark. Of a run
+/// that loses documents, asks for the story of each and for who holds it.
 pub fn run(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     let mut count = Count::default();
     let Some(browser) = Browser::find(workspace) else {
@@ -33,9 +40,7 @@ pub fn run(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     };
     let worker = Worker::build(workspace, build)?;
     let folder = runs::claim(&workspace.kept().join("html"), "page")?;
-    let overrides = Overrides::default();
-    let job = Job { out: Some(&folder), ..Job::bare(catalog::DEFAULT, SEED, &overrides) };
-    Recorded::of(job.scenario, job.seed, &worker.record(&job, Some(LIMIT))?)?;
+    kept(&worker, catalog::DEFAULT, SEED, &folder)?;
     let small = explain::picture(&folder)?;
     let mut evidence = Evidence::read(&folder)?;
     let document = evidence.history.first().map(|operation| operation.key.to_string()).unwrap_or_default();
@@ -49,8 +54,39 @@ pub fn run(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
             count.check(drawn(&browser, page, hash, page == &large));
         }
     }
+    let lossy = folder.join("lossy");
+    kept(&worker, LOSSY.0, LOSSY.1, &lossy)?;
+    let page = explain::picture(&lossy)?;
+    let lost: BTreeSet<String> = Evidence::read(&lossy)?.windows.into_iter().map(|window| window.doc).collect();
+    count.check(if lost.len() > 1 { Ok(()) } else { Err(format!("{}: {} documents are lost", LOSSY.0, lost.len())) });
+    for doc in &lost {
+        count.check(told(&browser, &page, doc));
+    }
     runs::keep(&folder)?;
     Ok(count)
+}
+
+/// Runs a seed with everything kept in a folder.
+fn kept(worker: &Worker, scenario: &str, seed: Seed, folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|error| Failure::io("create", folder.display(), &error))?;
+    let overrides = Overrides::default();
+    let job = Job { out: Some(folder), ..Job::bare(scenario, seed, &overrides) };
+    Recorded::of(job.scenario, job.seed, &worker.record(&job, Some(LIMIT))?)?;
+    Ok(())
+}
+
+/// Whether the page tells of a lost document its own story, and who holds it at an instant.
+fn told(browser: &Browser, page: &Path, doc: &str) -> Result<(), String> {
+    let hash = format!("at=0.5s&doc={doc}");
+    let dom = browser.dom(page, &hash).map_err(|failure| failure.line)?;
+    for wanted in
+        [format!(">What happened to {doc}<"), ">Who holds what at 0.500000 s<".to_owned(), format!(">{doc}</th>")]
+    {
+        if !dom.contains(&wanted) {
+            return Err(format!("{}#{hash} does not say `{wanted}`", page.display()));
+        }
+    }
+    Ok(())
 }
 
 /// As if more had happened at the same times, until there are enough events.

@@ -12,7 +12,7 @@ use super::super::rules;
 use super::super::words::{in_words, of_planned};
 
 /// How many lines of a story fit on a screen.
-pub const LINES: usize = 24;
+pub const LINES: usize = 20;
 
 pub struct Lines<'e> {
     evidence: &'e Evidence,
@@ -203,7 +203,9 @@ impl<'e> Lines<'e> {
         self.found.dedup_by(|one, other| one.0.abs_diff(other.0) < MILLIS / 1_000 && one.2 == other.2);
         let mut places: Vec<usize> = (0..self.found.len()).collect();
         places.sort_by_key(|&place| (!self.found[place].1, self.found[place].0.abs_diff(moment)));
-        let kept: BTreeSet<usize> = places.into_iter().take(LINES).collect();
+        // Instead of saying that one line is left out it is told.
+        let room = if places.len() == LINES + 1 { LINES + 1 } else { LINES };
+        let kept: BTreeSet<usize> = places.into_iter().take(room).collect();
         let left = self.found.len() - kept.len();
         let found = self.found.into_iter().enumerate().filter(|(place, _)| kept.contains(place));
         let mut lines: Vec<(Nanos, String)> = found.map(|(_, (at, _, text))| (at, text)).collect();
