@@ -8,7 +8,7 @@ use miroir_sim::{Dice, Seed};
 use crate::cluster::Cluster;
 use crate::nearest::nearest;
 use crate::plan::{Plan, Profile, Shape};
-use crate::{canary, cutover, dump, settings, steady};
+use crate::{canary, cutover, dump, settings, steady, transport};
 
 /// What a scenario does to a running cluster.
 pub type Course = for<'a> fn(&'a Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + 'a>>;
@@ -82,6 +82,7 @@ pub const SCENARIOS: &[&Scenario] = &[
     &cutover::coordinator_lost::SCENARIO,
     &dump::import_during_cutover::SCENARIO,
     &dump::crash_in_import::SCENARIO,
+    &transport::simulated_tcp::SCENARIO,
     &canary::SCENARIO,
 ];
 

@@ -24,6 +24,7 @@ use miroir_store::wire::{Command, CommandId, Message, Reply, decode, encode};
 
 use crate::audit::Audit;
 use crate::dump;
+use crate::env::tcp::Transport;
 use crate::env::{COORDINATOR_STEP, Directory, announced, env};
 use crate::plan::{IMPORTER, Interference, Plan};
 use crate::service;
@@ -37,6 +38,7 @@ pub struct Cluster {
     pub audit: Audit,
     pub history: History,
     pub load: Load,
+    pub transport: Transport,
     /// Each node's disk.
     pub disks: Vec<(NodeId, SimDisk)>,
     operator: Env,
@@ -61,7 +63,7 @@ pub fn engine_options() -> EngineOptions {
 
 impl Cluster {
     /// Starts every process of the plan. Nothing has gone wrong yet, and nothing will until the faults are armed.
-    pub fn start(world: World, plan: Plan) -> Cluster {
+    pub async fn start(world: World, plan: Plan) -> Cluster {
         let operator = world.process("operator", |_| std::future::pending());
         for name in plan.process_names().iter().skip(1) {
             world.register(name);
@@ -76,7 +78,10 @@ impl Cluster {
         let history = History::traced(world.trace().clone());
         world.fabric().trust(operator);
         audit.watch(&world);
-        let operator = env(&world, world.life(operator), &directory, None, Arc::new(audit.clone()));
+        let transport = Transport::new(&world, &directory, &plan);
+        let life = world.life(operator);
+        let operator = env(&world, life, &directory, None, Arc::new(audit.clone()));
+        let operator = transport.over(life, operator).await;
         let session = (operator.dice.bits() >> 64) as u64;
         let (commands, asked_to_start) = (AtomicU64::new(0), AtomicU64::new(0));
         let disks = Vec::new();
@@ -87,6 +92,7 @@ impl Cluster {
             audit,
             history,
             load,
+            transport,
             disks,
             operator,
             session,
@@ -108,11 +114,13 @@ impl Cluster {
             self.disks.push((id, disk.clone()));
             self.audit.add_disk(id, &disk);
             let (world, directory, audit) = (self.world.clone(), self.directory.clone(), self.audit.clone());
-            let options = options.clone();
+            let (options, transport) = (options.clone(), self.transport.clone());
             self.world.start(process, move |life| {
                 let env = env(&world, life, &directory, Some(disk.mount()), Arc::new(audit.clone()));
                 let (world, disk, options) = (world.clone(), disk.clone(), options.clone());
+                let transport = transport.clone();
                 async move {
+                    let env = transport.over(life, env).await;
                     let error = node::serve(id, env, options).await;
                     world.note(&format!("{id} stops: {error}"));
                     if matches!(error, EngineError::Corrupt { .. }) {
@@ -144,11 +152,13 @@ impl Cluster {
         let waits = |at: &When| matches!(at, When::Signal { name, .. } if name == COORDINATOR_STEP);
         let announces = self.plan.sim.faults.iter().any(|fault| waits(&fault.at));
         let (world, directory, audit) = (self.world.clone(), self.directory.clone(), self.audit.clone());
+        let transport = self.transport.clone();
         self.world.start(process, move |life| {
             let env = env(&world, life, &directory, Some(disk.mount()), Arc::new(audit.clone()));
-            let env = if announces { announced(env, &world, life) } else { env };
-            let (world, options) = (world.clone(), options.clone());
+            let (world, options, transport) = (world.clone(), options.clone(), transport.clone());
             async move {
+                let env = transport.over(life, env).await;
+                let env = if announces { announced(env, &world, life) } else { env };
                 let error = coordinator::serve(env, options).await;
                 world.note(&format!("coordinator stops: {error}"));
             }
@@ -164,7 +174,7 @@ impl Cluster {
         let (cluster, timing) = (&self.plan.cluster, &self.plan.timing);
         let mut options = coordinator::Options {
             create: Some(NewCluster {
-                nodes: (1..=cluster.nodes).map(|n| (NodeId(n), format!("n{n}"))).collect(),
+                nodes: (1..=cluster.nodes).map(|n| (NodeId(n), self.transport.node_address(NodeId(n)))).collect(),
                 shard_count: cluster.shards,
                 replication: cluster.replication,
                 anti_entropy: AntiEntropy {
@@ -206,9 +216,15 @@ impl Cluster {
         for (number, &process) in clients.take(self.plan.workload.clients as usize) {
             let (world, plan, directory) = (self.world.clone(), self.plan.clone(), self.directory.clone());
             let (audit, history, load) = (self.audit.clone(), self.history.clone(), self.load.clone());
+            let transport = self.transport.clone();
             self.world.start(process, move |life: Incarnation| {
                 let env = env(&world, life, &directory, None, Arc::new(audit.clone()));
-                Actor::new(number as u32, &world, env, &plan, &history, &audit).work(plan.clone(), load.clone())
+                let (world, plan, transport) = (world.clone(), plan.clone(), transport.clone());
+                let (audit, history, load) = (audit.clone(), history.clone(), load.clone());
+                async move {
+                    let env = transport.over(life, env).await;
+                    Actor::new(number as u32, &world, env, &plan, &history, &audit).work(plan, load).await;
+                }
             });
             self.world.set_restart(process, miroir_sim::world::Restart::Never);
         }
@@ -219,10 +235,15 @@ impl Cluster {
         let Some(import) = self.plan.import.clone() else { return };
         let process = *self.directory.clients().last().expect("the importer is the last client");
         let (world, directory, load) = (self.world.clone(), self.directory.clone(), self.load.clone());
-        let (audit, nodes) = (self.audit.clone(), self.plan.cluster.nodes);
+        let (audit, nodes, transport) = (self.audit.clone(), self.plan.cluster.nodes, self.transport.clone());
         self.world.start(process, move |life: Incarnation| {
             let env = env(&world, life, &directory, None, Arc::new(audit.clone()));
-            dump::importer::work(world.clone(), env, nodes, import.clone(), load.clone())
+            let (world, transport) = (world.clone(), transport.clone());
+            let (import, load) = (import.clone(), load.clone());
+            async move {
+                let env = transport.over(life, env).await;
+                dump::importer::work(world, env, nodes, import, load).await;
+            }
         });
     }
 

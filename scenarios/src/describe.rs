@@ -2,6 +2,7 @@
 //!
 //! The first word is the kind of message; what follows names shard, epoch, documents and versions as everything else does.
 
+use miroir_sim::tcp;
 use miroir_store::id::{Key, Version};
 use miroir_store::wire::{Answer, Message, Op, Purpose, decode};
 
@@ -15,7 +16,7 @@ const SHOWN: usize = 120;
 pub fn describe(frame: &[u8]) -> String {
     match decode(frame) {
         Ok(message) => words(&message),
-        Err(error) => format!("undecodable: {error}"),
+        Err(error) => tcp::describe(frame).unwrap_or_else(|| format!("undecodable: {error}")),
     }
 }
 

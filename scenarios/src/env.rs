@@ -3,6 +3,8 @@
 //! Nothing is decided here. Each trait of the store's `env` is handed to its counterpart in the simulator, under the
 //! incarnation of the process it is made for, so that a dead process reaches nothing.
 
+pub mod tcp;
+
 use std::io;
 use std::sync::{Arc, Mutex};
 

@@ -38,6 +38,8 @@ pub mod service;
 #[cfg(madsim)]
 pub mod steady;
 #[cfg(madsim)]
+pub mod transport;
+#[cfg(madsim)]
 pub mod worker;
 #[cfg(madsim)]
 pub mod workload;

@@ -40,6 +40,9 @@ pub struct Plan {
     /// A dump that is imported meanwhile, by a process of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub import: Option<ImportPlan>,
+    /// Processes talk over the store's TCP transport, on simulated TCP, and not frame by frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpPlan>,
     pub sim: SimPlan,
 }
 
@@ -52,6 +55,17 @@ pub struct ImportPlan {
     pub broadcast: bool,
     /// Documents of a batch.
     pub batch_documents: u32,
+}
+
+/// How the TCP transport is set up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcpPlan {
+    /// All processes share a key, and connections are sealed.
+    pub key: bool,
+    /// Nodes, by number, that do not know the newest wire version.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub old_wire: Vec<u32>,
 }
 
 /// The process that imports a dump.
@@ -299,6 +313,7 @@ impl Plan {
             },
             migrations: Vec::new(),
             import: None,
+            tcp: None,
             sim: SimPlan::default(),
         };
         plan.draw_migration(&dice);

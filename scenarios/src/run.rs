@@ -68,7 +68,7 @@ pub fn run(
     let (given, mutant) = (plan.clone(), mutant.map(str::to_owned));
     let ended = World::run(setup, move |world| async move {
         miroir_store::mutant::activate(mutant.as_deref());
-        let it = Cluster::start(world, given);
+        let it = Cluster::start(world, given).await;
         let Some(until) = until else {
             let findings = live(scenario, &it).await;
             return judge::judge(scenario, &it, findings);

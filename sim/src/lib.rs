@@ -1,7 +1,7 @@
 //! A deterministic simulator for storage systems. It knows nothing of the store that is tested in it.
 //!
 //! Data flow of one run: a [`seed::Seed`] feeds the [`dice`]; a [`plan::SimPlan`] says what may go wrong; the world boots processes that
-//! talk over the [`net`] fabric and keep their bytes on simulated [`disk`]s; the [`fault`] engine hurts them at planned instants; every
+//! talk over the [`net`] fabric (some of them over [`tcp`], which is made of its frames) and keep their bytes on simulated [`disk`]s; the [`fault`] engine hurts them at planned instants; every
 //! event goes through the [`trace`], whose running hash is the identity of the run; clients write down a [`history`]; the [`oracle`]s
 //! judge it; the [`verdict`] and the [`record`] say so in one line.
 //!
@@ -29,6 +29,7 @@ pub mod ratio;
 pub mod record;
 pub mod seed;
 pub mod shrink;
+pub mod tcp;
 pub mod time;
 pub mod trace;
 pub mod verdict;

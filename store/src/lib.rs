@@ -36,7 +36,6 @@ pub mod dump;
 
 #[cfg(all(unix, not(madsim)))]
 pub mod cli;
-#[cfg(not(madsim))]
 pub mod net;
 
 /// The README's example, compiled with the tests.

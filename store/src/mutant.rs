@@ -96,4 +96,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("M53", "a damaged replica serves as a source"),
     ("M54", "a replica that joined again stays among those that leave, and drops its copy when told to"),
     ("M55", "a recovering replica votes"),
+    ("M56", "a link whose connection has ended is not dialled again"),
+    ("M57", "a door answers in its own newest wire version, whatever the dialler speaks"),
+    ("M58", "what a client sends counts as from the client that came before it, who gets the answers"),
 ];

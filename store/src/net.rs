@@ -1,4 +1,4 @@
-//! The production network: [`tcp`] carries the frames that the simulator's fabric carries in tests.
+//! The production network: [`tcp`] carries the frames that the simulator's fabric carries in most tests.
 
 pub mod key;
 pub mod tcp;

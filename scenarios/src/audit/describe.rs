@@ -1,5 +1,6 @@
 //! Frames, for people who read traces.
 
+use miroir_sim::tcp;
 use miroir_store::wire::{Message, Op, decode};
 
 /// A frame in words, for full traces.
@@ -23,6 +24,6 @@ pub fn describe(frame: &[u8]) -> String {
             let text = format!("{message:?}");
             text.chars().take(120).collect()
         }
-        Err(error) => format!("undecodable: {error}"),
+        Err(error) => tcp::describe(frame).unwrap_or_else(|| format!("undecodable: {error}")),
     }
 }

@@ -63,6 +63,9 @@ impl Plan {
             in_range("import.documents", u64::from(import.documents), 1, 100_000)?;
             in_range("import.batch_documents", u64::from(import.batch_documents), 1, 10_000)?;
         }
+        for node in self.tcp.iter().flat_map(|tcp| &tcp.old_wire) {
+            in_range("tcp.old_wire", u64::from(*node), 1, u64::from(cluster.nodes))?;
+        }
         for (n, scripted) in workload.script.iter().enumerate() {
             let field = |name: &str| format!("workload.script[{n}].{name}");
             in_range(&field("client"), u64::from(scripted.client), 1, u64::from(workload.clients))?;

@@ -21,6 +21,11 @@ impl Endpoint {
         self.life
     }
 
+    /// Whether that life goes on.
+    pub fn is_alive(&self) -> bool {
+        self.fabric.state().port(self.life.process).alive == Some(self.life.number)
+    }
+
     /// Hands a frame to the network. Nothing is known about what becomes of it.
     pub fn send(&self, to: ProcessId, frame: Vec<u8>) {
         self.fabric.send(self.life, to, frame);

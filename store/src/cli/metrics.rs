@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::env::{Clock, Event, Nanos, Probe};
 use crate::id::{MigrationId, ShardId};
 use crate::migration::Stage;
-use crate::net::tcp::{Book, Stats, TcpNet};
+use crate::net::tcp::{Stats, TcpNet};
 use crate::wire::Purpose;
 
 /// Every metric but the network's: name, kind, meaning.
@@ -191,7 +191,7 @@ impl Probe for Meter {
             Event::Opened { node, disk, copies } => tracing::info!(%node, %disk, copies = copies.len(), "opened"),
             Event::Members { revision, nodes } => {
                 if let Some(net) = self.members_to.get() {
-                    net.publish(Book { revision, nodes, ..net.book() });
+                    net.publish_members(revision, nodes);
                 }
             }
             Event::Served { .. } | Event::Repaired { .. } | Event::Copied { .. } | Event::Forgotten { .. } => {}

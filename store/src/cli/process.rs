@@ -24,6 +24,7 @@ use crate::engine;
 use crate::env::real::{FileDisk, MonotonicClock, OsDice};
 use crate::env::{Env, Peer, millis};
 use crate::id::NodeId;
+use crate::net::tcp::os::OsSockets;
 use crate::net::tcp::{Book, NetError, TcpNet};
 use crate::node;
 
@@ -157,7 +158,7 @@ async fn start(
     disk: FileDisk,
 ) -> Result<(TcpNet, Arc<Meter>, Env), Failure> {
     let clock = Arc::new(MonotonicClock::default());
-    let net = TcpNet::start(options, clock.clone()).await.map_err(|error| match error {
+    let net = TcpNet::start(options, clock.clone(), Arc::new(OsSockets)).await.map_err(|error| match error {
         NetError::NeedsKey { .. } => Failure::refused("NeedsKey", error.to_string()),
         error => Failure::internal(error.to_string()),
     })?;

@@ -13,6 +13,7 @@ use crate::env::real::{MonotonicClock, OsDice};
 use crate::env::{Disk, Env, File, Nanos, NoProbe, Peer, millis};
 use crate::id::{Epoch, NodeId};
 use crate::net::key::SharedKey;
+use crate::net::tcp::os::OsSockets;
 use crate::net::tcp::{Book, Limits, Options, TcpNet};
 use crate::router::Timing;
 use crate::router::client::Client;
@@ -89,7 +90,7 @@ impl Session {
         }
         let clock = Arc::new(MonotonicClock::default());
         let unreachable = |error: crate::net::tcp::NetError| Failure::nothing("Unreachable", error.to_string());
-        let net = TcpNet::start(options, clock.clone()).await.map_err(unreachable)?;
+        let net = TcpNet::start(options, clock.clone(), Arc::new(OsSockets)).await.map_err(unreachable)?;
         net.meet(&addresses).await.map_err(unreachable)?;
         let env = Env {
             clock,

@@ -7,8 +7,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use snow::resolvers::{CryptoResolver as _, DefaultResolver};
 use thiserror::Error;
+
+#[cfg(not(madsim))]
+use crate::net::tcp::{os::OsSockets, sockets::Sockets as _};
 
 /// 256 bits that every process of a cluster knows, and nobody else.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,10 +36,10 @@ pub enum KeyFileError {
 
 impl SharedKey {
     /// Draws a new key from the operating system.
+    #[cfg(not(madsim))]
     pub fn fresh() -> SharedKey {
-        let mut rng = DefaultResolver.resolve_rng().expect("this build has the system's random numbers");
         let mut bytes = [0; 32];
-        rng.try_fill_bytes(&mut bytes).expect("the system gives random numbers");
+        OsSockets.random(&mut bytes).expect("the system gives random numbers");
         SharedKey(bytes)
     }
 
@@ -53,7 +55,8 @@ impl SharedKey {
         SharedKey::from_hex(text.trim()).ok_or(KeyFileError::NoKey { path: shown })
     }
 
-    fn from_hex(text: &str) -> Option<SharedKey> {
+    /// 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<SharedKey> {
         let mut bytes = [0; 32];
         if text.len() != 2 * bytes.len() || !text.is_ascii() {
             return None;
@@ -71,7 +74,7 @@ impl SharedKey {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(madsim)))]
 mod tests {
     use super::*;
 

@@ -10,6 +10,9 @@
 //! bounded by frames and bytes (`queue`), what waited too long is thrown away, a link that breaks is dialled again
 //! after a pause that grows. A reader whose process is behind stops reading, so that TCP slows the sender down.
 //!
+//! Where connections come from is behind a trait ([`sockets`]): the operating system's TCP, or that of a simulator, in
+//! which all of this runs as it is.
+//!
 //! Addresses are learned (`book`): the coordinator's word counts, everybody else passes it on.
 //!
 //! Not handled here: what frames mean, and repeating those that were lost.
@@ -18,11 +21,16 @@ mod book;
 mod door;
 mod handshake;
 mod link;
+mod noise;
+#[cfg(not(madsim))]
+pub mod os;
+#[cfg(not(madsim))]
 pub mod ports;
 mod queue;
 mod seal;
+pub mod sockets;
 mod stats;
-#[cfg(test)]
+#[cfg(all(test, not(madsim)))]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -36,12 +44,14 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::env::{BoxFuture, Clock, Nanos, Net, Peer};
+use crate::id::NodeId;
 use crate::net::key::SharedKey;
 use crate::wire::MAX_FRAME_BYTES;
 
 pub use book::Book;
 pub use handshake::HandshakeError;
 use queue::{Inbox, Outbox};
+use sockets::Sockets;
 pub use stats::Stats;
 
 /// What a process lets others take of its memory and its time.
@@ -136,6 +146,7 @@ struct Shared {
     newest_wire: u8,
     limits: Limits,
     clock: Arc<dyn Clock>,
+    sockets: Arc<dyn Sockets>,
     runtime: Handle,
     inbox: Inbox,
     /// The peers this process dials, by name.
@@ -188,7 +199,7 @@ impl Shared {
 
 impl TcpNet {
     /// Opens the door, if there is to be one. Must be called inside a runtime.
-    pub async fn start(options: Options, clock: Arc<dyn Clock>) -> Result<TcpNet, NetError> {
+    pub async fn start(options: Options, clock: Arc<dyn Clock>, sockets: Arc<dyn Sockets>) -> Result<TcpNet, NetError> {
         let Options { me, cluster, listen, key, book, newest_wire, limits } = options;
         let stats = Arc::new(Stats::default());
         let shared = Arc::new(Shared {
@@ -199,6 +210,7 @@ impl TcpNet {
             inbox: Inbox::new(&limits),
             limits,
             clock,
+            sockets,
             runtime: Handle::current(),
             links: Mutex::default(),
             guests: Mutex::default(),
@@ -247,6 +259,11 @@ impl TcpNet {
     /// What the coordinator has decided; everybody who is connected is told.
     pub fn publish(&self, book: Book) {
         self.shared.book.send_replace(book);
+    }
+
+    /// As [`TcpNet::publish`], with the coordinator where it was.
+    pub fn publish_members(&self, revision: u64, nodes: BTreeMap<NodeId, String>) {
+        self.publish(Book { revision, nodes, ..self.book() });
     }
 
     pub fn stats(&self) -> Arc<Stats> {

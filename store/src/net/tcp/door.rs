@@ -1,18 +1,16 @@
 //! Where others come in.
 
-#![expect(clippy::disallowed_types, reason = "this is the network that the rules point to")]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::handshake::{self, HandshakeError};
 use super::link::{Side, talk};
+use super::sockets::{Listener, Reader, Writer};
 use super::{NetError, Shared, lock};
 use crate::env::Peer;
 
@@ -22,8 +20,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Listens, and returns where.
 pub(super) async fn open(shared: &Arc<Shared>, address: SocketAddr) -> Result<SocketAddr, NetError> {
     let failed = |error| NetError::Listen { address, error };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
+    let listener = shared.sockets.listen(address).await.map_err(failed)?;
+    let bound = listener.address().map_err(failed)?;
     let serving = serve(shared.clone(), listener);
     let mut closing = shared.closing.subscribe();
     shared.runtime.spawn(async move {
@@ -36,11 +34,11 @@ pub(super) async fn open(shared: &Arc<Shared>, address: SocketAddr) -> Result<So
     Ok(bound)
 }
 
-async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+async fn serve(shared: Arc<Shared>, listener: Box<dyn Listener>) {
     let connections = Arc::new(Semaphore::new(shared.limits.connections));
     let handshakes = Arc::new(Semaphore::new(shared.limits.handshakes));
     loop {
-        let (stream, address) = match listener.accept().await {
+        let (reader, writer, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
@@ -62,20 +60,23 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener) {
             tokio::select! {
                 biased;
                 _ = closing.wait_for(|closing| *closing) => {}
-                () = let_in(&shared, stream, address, handshake) => {}
+                () = let_in(&shared, reader, writer, address, handshake) => {}
             }
             drop(connection);
         });
     }
 }
 
-async fn let_in(shared: &Arc<Shared>, stream: TcpStream, address: SocketAddr, handshake: OwnedSemaphorePermit) {
-    let nodelay = stream.set_nodelay(true);
-    let (reader, writer) = stream.into_split();
+async fn let_in(
+    shared: &Arc<Shared>,
+    reader: Reader,
+    writer: Writer,
+    address: SocketAddr,
+    handshake: OwnedSemaphorePermit,
+) {
     let shaken = timeout(shared.limits.handshake, handshake::answer(reader, writer, shared.identity())).await;
     drop(handshake);
-    let shaken = shaken.unwrap_or(Err(HandshakeError::Slow));
-    let connection = match nodelay.map_err(HandshakeError::Io).and(shaken) {
+    let connection = match shaken.unwrap_or(Err(HandshakeError::Slow)) {
         Ok(connection) => connection,
         Err(error) => {
             shared.stats.refused(&error);
@@ -92,7 +93,8 @@ async fn let_in(shared: &Arc<Shared>, stream: TcpStream, address: SocketAddr, ha
             let number = 1 + shared.last_guest.fetch_add(1, Ordering::Relaxed);
             lock(&shared.guests).insert(number, outbox.clone());
             let _leaves = Leaves { shared, number };
-            let end = talk(shared, connection, Peer::Client(number), &outbox, Side::Door).await;
+            let from = if mutant!("M58") { number.max(2) - 1 } else { number };
+            let end = talk(shared, connection, Peer::Client(from), &outbox, Side::Door).await;
             tracing::debug!(client = number, %address, %end, "a client has gone");
         }
         // Answers to a peer with a name go out on this process's own connection to it.

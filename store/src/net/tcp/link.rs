@@ -1,20 +1,17 @@
 //! Connections: those that this process opens, and what happens on any of them.
 
-#![expect(clippy::disallowed_types, reason = "this is the network that the rules point to")]
-
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{sleep, timeout};
 
 use super::handshake::{self, Connection, HandshakeError, Identity};
 use super::queue::Outbox;
 use super::seal::{FrameReader, FrameWriter, Kind};
+use super::sockets::{Reader, Writer};
 use super::{Book, Shared, lock};
 use crate::env::Peer;
 use crate::wire::{WIRE_VERSIONS, decode_record, encode_record, inward, outward};
@@ -25,7 +22,7 @@ const BURST: usize = 64;
 impl Shared {
     pub(super) fn identity(&self) -> Identity<'_> {
         let wire = (WIRE_VERSIONS.0, self.newest_wire);
-        Identity { me: self.me, cluster: &self.cluster, key: self.key.as_ref(), wire }
+        Identity { me: self.me, cluster: &self.cluster, key: self.key.as_ref(), wire, sockets: &self.sockets }
     }
 }
 
@@ -67,6 +64,9 @@ async fn keep_open(shared: &Shared, peer: Peer, outbox: &Outbox) {
                     pause = shared.limits.pause;
                     said.clear();
                     let end = talk(shared, connection, peer, outbox, Side::Dialler { address: &address }).await;
+                    if mutant!("M56") {
+                        return std::future::pending().await;
+                    }
                     format!("the connection ended: {end}")
                 }
                 Err(error) => {
@@ -92,19 +92,13 @@ fn jittered(shared: &Shared, pause: Duration) -> Duration {
 }
 
 /// Dials an address and shakes hands.
-async fn open(
-    shared: &Shared,
-    address: &str,
-    you: Option<Peer>,
-) -> Result<Connection<OwnedReadHalf, OwnedWriteHalf>, HandshakeError> {
+async fn open(shared: &Shared, address: &str, you: Option<Peer>) -> Result<Connection<Reader, Writer>, HandshakeError> {
     let opened = async {
-        let found: Vec<SocketAddr> = tokio::net::lookup_host(address).await.map_err(HandshakeError::Io)?.collect();
+        let found: Vec<SocketAddr> = shared.sockets.resolve(address).await.map_err(HandshakeError::Io)?;
         if found.iter().any(|address| !shared.permits(*address)) {
             return Err(HandshakeError::OtherMachine);
         }
-        let stream = TcpStream::connect(&found[..]).await.map_err(HandshakeError::Io)?;
-        stream.set_nodelay(true).map_err(HandshakeError::Io)?;
-        let (reader, writer) = stream.into_split();
+        let (reader, writer) = shared.sockets.connect(&found).await.map_err(HandshakeError::Io)?;
         handshake::dial(reader, writer, shared.identity(), you).await
     };
     let connection = timeout(shared.limits.handshake, opened).await.map_err(|_| HandshakeError::Slow)??;
@@ -165,8 +159,8 @@ pub(super) async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     side: Side<'_>,
 ) -> io::Error {
     let Connection { wire, mut reader, mut writer, .. } = connection;
-    reader.patience = shared.limits.silence;
-    writer.patience = shared.limits.silence;
+    reader.patience = Some(shared.limits.silence);
+    writer.patience = Some(shared.limits.silence);
     tokio::select! {
         biased;
         end = receive(shared, reader, from, wire, side) => end.expect_err("reads until it fails"),

@@ -67,14 +67,14 @@ pub(super) struct FrameWriter<W> {
     io: BufWriter<W>,
     seal: Option<Seal>,
     sealed: Vec<u8>,
-    /// How long the other end may take nothing.
-    pub(super) patience: Duration,
+    /// How long the other end may take nothing; `None`: whoever waits has a limit of his own.
+    pub(super) patience: Option<Duration>,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     pub(super) fn new(io: W, seal: Option<Seal>) -> FrameWriter<W> {
         let io = BufWriter::with_capacity(BUFFER_BYTES, io);
-        FrameWriter { io, seal, sealed: Vec::new(), patience: Duration::MAX }
+        FrameWriter { io, seal, sealed: Vec::new(), patience: None }
     }
 
     /// Goes out with the next flush at the latest.
@@ -112,14 +112,14 @@ pub(super) struct FrameReader<R> {
     /// What was opened and not yet read.
     opened: Vec<u8>,
     read: usize,
-    /// How long the other end may say nothing.
-    pub(super) patience: Duration,
+    /// How long the other end may say nothing; `None` as above.
+    pub(super) patience: Option<Duration>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(super) fn new(io: R, seal: Option<Seal>) -> FrameReader<R> {
         let io = BufReader::with_capacity(BUFFER_BYTES, io);
-        FrameReader { io, seal, sealed: Vec::new(), opened: Vec::new(), read: 0, patience: Duration::MAX }
+        FrameReader { io, seal, sealed: Vec::new(), opened: Vec::new(), read: 0, patience: None }
     }
 
     pub(super) async fn read(&mut self) -> io::Result<(Kind, Vec<u8>)> {
@@ -166,7 +166,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 }
 
 /// One step of reading or writing, within the patience of this end.
-async fn step<T>(patience: Duration, io: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+async fn step<T>(patience: Option<Duration>, io: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let Some(patience) = patience else { return io.await };
     let late = || io::Error::new(io::ErrorKind::TimedOut, format!("the other end did not move for {patience:?}"));
     timeout(patience, io).await.unwrap_or_else(|_| Err(late()))
 }

@@ -26,8 +26,12 @@ fn options(me: Peer, key: Option<&SharedKey>) -> Options {
     Options { me, cluster, listen, key: key.cloned(), book: Book::default(), newest_wire, limits: quick() }
 }
 
+fn sockets() -> Arc<dyn Sockets> {
+    Arc::new(os::OsSockets)
+}
+
 async fn start(options: Options) -> TcpNet {
-    TcpNet::start(options, Arc::new(MonotonicClock::default())).await.expect("a free port")
+    TcpNet::start(options, Arc::new(MonotonicClock::default()), sockets()).await.expect("a free port")
 }
 
 fn address(net: &TcpNet) -> String {
@@ -87,7 +91,7 @@ fn neighbours_speak_the_newest_version_that_both_know() {
         // Somebody of the far future.
         let n1 = start(options(N1, None)).await;
         let (reader, writer) = tokio::io::split(dial(&n1).await);
-        let identity = handshake::Identity { me: N2, cluster: "test", key: None, wire: (4, 7) };
+        let identity = handshake::Identity { me: N2, cluster: "test", key: None, wire: (4, 7), sockets: &sockets() };
         let refused = handshake::dial(reader, writer, identity, None).await.err().expect("nothing in common");
         assert!(refused.to_string().contains("versions 4 to 7, this one 2 to 3"), "{refused}");
     });
@@ -204,8 +208,8 @@ fn a_recorded_handshake_that_is_played_again_opens_nothing() {
         // Record what an honest client says.
         let (mine, theirs) = tokio::io::duplex(1 << 16);
         let (reader, writer) = tokio::io::split(mine);
-        let identity =
-            handshake::Identity { me: CLIENT, cluster: "test", key: Some(&key), wire: crate::wire::WIRE_VERSIONS };
+        let (wire, sockets) = (crate::wire::WIRE_VERSIONS, &sockets());
+        let identity = handshake::Identity { me: CLIENT, cluster: "test", key: Some(&key), wire, sockets };
         let recorded = async {
             let mut bytes = vec![0; 1 << 12];
             let (mut end, _) = tokio::io::split(theirs);
@@ -232,10 +236,10 @@ fn other_machines_ask_for_a_key() {
     runtime().block_on(async {
         let everywhere = Options { listen: Some("0.0.0.0:0".parse().expect("an address")), ..options(N1, None) };
         let clock = || Arc::new(MonotonicClock::default());
-        let refused = TcpNet::start(everywhere.clone(), clock()).await.err().expect("there is no key");
+        let refused = TcpNet::start(everywhere.clone(), clock(), sockets()).await.err().expect("there is no key");
         assert!(refused.to_string().contains("miroir key"), "{refused}");
         let keyed = Options { key: Some(SharedKey::fresh()), ..everywhere };
-        TcpNet::start(keyed, clock()).await.expect("there is one");
+        TcpNet::start(keyed, clock(), sockets()).await.expect("there is one");
         let client = start(options(CLIENT, None)).await;
         let refused = client.meet(&["192.0.2.1:1".to_owned()]).await.expect_err("another machine").to_string();
         assert!(refused.contains("another machine's"), "{refused}");
