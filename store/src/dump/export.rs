@@ -1,7 +1,9 @@
 //! The way back: a V6 dump of what a store holds, as Meilisearch reads it.
 //!
-//! A tar wants to know how long a member is before its first byte, and nothing is collected on the way. So every
-//! collection is read twice: once to measure, once to write. If it changed in between, the export ends with an error.
+//! A tar wants to know how long a member is before its first byte, and nothing is collected on the way. So everything is
+//! read twice: first all collections to measure, then all to write. What the second reading finds in the same versions was
+//! there between the two, and a dump is of that moment; if anything is found otherwise, the export ends with an error. Not
+//! noticed is a document that comes and goes between the readings that might have met it.
 
 use std::io::Write;
 
@@ -9,14 +11,15 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};
 use tar::{EntryType, Header};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::dump::collection::{COLLECTIONS, KEYS, Record};
 use crate::dump::document::{candidates, inspect};
-use crate::dump::layout::Version;
+use crate::dump::layout;
 use crate::dump::progress::{Phase, Progress};
 use crate::dump::refusal::DumpError;
 use crate::dump::target::Target;
-use crate::id::{Key, Value as Body};
+use crate::id::{Key, Value as Body, Version};
 use crate::wire::NameRange;
 
 /// Documents of one reading.
@@ -54,6 +57,16 @@ pub async fn export<T: Target>(
     if let Some(wanted) = options.index.as_ref().filter(|wanted| !names.contains(wanted)) {
         return Err(DumpError::Export(format!("there is no collection `{wanted}`; there are: {}", names.join(", "))));
     }
+    let wanted = |name: &&String| options.index.as_ref().is_none_or(|wanted| wanted == *name);
+    let mut measured = Vec::new();
+    for name in names.iter().filter(wanted) {
+        let key = Record::key(name).map_err(|error| DumpError::Export(error.to_string()))?;
+        let record = target.read(vec![key]).await?.pop().flatten();
+        let record: Option<Record> = record.and_then(|body| serde_json::from_slice(&body).ok());
+        let mut index = Index::new(name, record, options);
+        let sum = index.measure(target).await?;
+        measured.push((index, sum));
+    }
     let mut pack = Pack::new(out);
     let metadata = json!({
         "dumpVersion": "V6", "dbVersion": env!("CARGO_PKG_VERSION"), "dumpDate": options.date,
@@ -63,44 +76,57 @@ pub async fn export<T: Target>(
     let keys = if options.with_keys { all(target, KEYS).await? } else { Vec::new() };
     pack.member("keys.jsonl", &keys)?;
     let mut done = Exported::default();
-    for name in names.iter().filter(|name| options.index.as_ref().is_none_or(|wanted| wanted == *name)) {
-        let key = Record::key(name).map_err(|error| DumpError::Export(error.to_string()))?;
-        let record = target.read(vec![key]).await?.pop().flatten();
-        let record: Option<Record> = record.and_then(|body| serde_json::from_slice(&body).ok());
-        let mut index = Index::new(name, record, options);
-        let bytes = index.measure(target).await?;
+    for (index, measured) in &measured {
+        let name = index.name;
         for (file, content) in index.files(options) {
             pack.member(&format!("indexes/{name}/{file}"), content.as_bytes())?;
         }
-        pack.begin(&format!("indexes/{name}/documents.jsonl"), bytes)?;
+        pack.begin(&format!("indexes/{name}/documents.jsonl"), measured.bytes)?;
         let mut pages = Pages::of(name);
-        let mut written = 0;
+        let mut written = Sum::default();
         while let Some(page) = pages.next(target).await? {
-            for (key, body) in page {
+            for (key, version, body) in page {
                 let line = index.line(&key, &body)?;
-                written += line.len() as u64;
-                if written > bytes {
-                    return Err(changed(name));
+                written.add(&key, version, &line);
+                if written.bytes > measured.bytes {
+                    return Err(changed(&format!("collection `{name}`")));
                 }
                 pack.write(&line)?;
                 done.documents += 1;
             }
-            progress.on(Phase::Export, written, done.documents);
+            progress.on(Phase::Export, written.bytes, done.documents);
         }
-        if written != bytes {
-            return Err(changed(name));
+        if written != *measured {
+            return Err(changed(&format!("collection `{name}`")));
         }
-        pack.pad(bytes)?;
+        pack.pad(measured.bytes)?;
         done.indexes += 1;
+    }
+    if collections(target).await? != names {
+        return Err(changed("the list of collections"));
     }
     pack.finish()?;
     Ok(done)
 }
 
-fn changed(name: &str) -> DumpError {
-    DumpError::Export(format!(
-        "collection `{name}` changed while it was exported; stop writing to it, and export again"
-    ))
+fn changed(what: &str) -> DumpError {
+    DumpError::Export(format!("{what} changed while it was exported; stop writing to it, and export again"))
+}
+
+/// What a collection held, in one number: its documents in their order, each in its version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    /// Of all lines.
+    bytes: u64,
+    hash: u64,
+}
+
+impl Sum {
+    fn add(&mut self, key: &Key, version: Version, line: &[u8]) {
+        self.bytes += line.len() as u64;
+        let (counter, writer) = (version.counter.to_le_bytes(), version.writer.0.to_le_bytes());
+        self.hash = xxh3_64_with_seed(&[key.encoded().as_bytes(), &counter, &writer].concat(), self.hash);
+    }
 }
 
 /// The collections that there are: those with documents, and those that were imported without.
@@ -121,7 +147,7 @@ async fn collections<T: Target>(target: &mut T) -> Result<Vec<String>, DumpError
     }
     let mut pages = Pages::of(COLLECTIONS);
     while let Some(page) = pages.next(target).await? {
-        names.extend(page.into_iter().map(|(key, _)| key.id().to_owned()));
+        names.extend(page.into_iter().map(|(key, ..)| key.id().to_owned()));
     }
     names.retain(|name| !name.starts_with('.'));
     names.sort();
@@ -141,7 +167,7 @@ async fn all<T: Target>(target: &mut T, name: &str) -> Result<Vec<u8>, DumpError
     let mut lines = Vec::new();
     let mut pages = Pages::of(name);
     while let Some(page) = pages.next(target).await? {
-        for (_, body) in page {
+        for (_, _, body) in page {
             lines.extend_from_slice(&body);
             lines.push(b'\n');
         }
@@ -159,12 +185,12 @@ impl Pages {
         Pages { collection: collection.to_owned(), from: Some(format!("{collection}\0")) }
     }
 
-    async fn next<T: Target>(&mut self, target: &mut T) -> Result<Option<Vec<(Key, Body)>>, DumpError> {
+    async fn next<T: Target>(&mut self, target: &mut T) -> Result<Option<Vec<(Key, Version, Body)>>, DumpError> {
         let Some(from) = self.from.take() else { return Ok(None) };
         let until = Some(format!("{}\u{1}", self.collection).into_bytes());
         let page = target.scan(NameRange { from, until }, PAGE_DOCUMENTS).await?;
         self.from = page.next;
-        Ok(Some(page.documents.into_iter().map(|(key, _, body)| (key, body)).collect()))
+        Ok(Some(page.documents))
     }
 }
 
@@ -181,12 +207,12 @@ impl<'a> Index<'a> {
         Index { name, record, primary_key: recorded.or_else(|| options.primary_key.clone()) }
     }
 
-    /// Looks at every document: how many bytes they will be.
-    async fn measure<T: Target>(&mut self, target: &mut T) -> Result<u64, DumpError> {
-        let mut bytes = 0;
+    /// Looks at every document.
+    async fn measure<T: Target>(&mut self, target: &mut T) -> Result<Sum, DumpError> {
+        let mut sum = Sum::default();
         let mut pages = Pages::of(self.name);
         while let Some(page) = pages.next(target).await? {
-            for (key, body) in page {
+            for (key, version, body) in page {
                 if self.primary_key.is_none() {
                     let [only] = &candidates(&body)[..] else {
                         return Err(
@@ -195,10 +221,11 @@ impl<'a> Index<'a> {
                     };
                     self.primary_key = Some(only.clone());
                 }
-                bytes += self.line(&key, &body)?.len() as u64;
+                let line = self.line(&key, &body)?;
+                sum.add(&key, version, &line);
             }
         }
-        Ok(bytes)
+        Ok(sum)
     }
 
     /// A document as a line, if it is one that Meilisearch can have.
@@ -226,7 +253,7 @@ impl<'a> Index<'a> {
         });
         let settings = match record {
             None => "{}".to_owned(),
-            Some(record) if record.dump_version == Version::V1.to_string() => v1(record.settings.get()),
+            Some(record) if record.dump_version == layout::Version::V1.to_string() => v1(record.settings.get()),
             Some(record) => record.settings.get().to_owned(),
         };
         [("metadata.json", metadata.to_string()), ("settings.json", settings)]

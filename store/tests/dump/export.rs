@@ -1,8 +1,17 @@
 //! What goes out is a dump like any other.
 
-use miroir_store::dump::export::Options;
+use miroir_store::dump::export::{Options, export};
 use miroir_store::dump::layout::Version;
 use miroir_store::dump::plan;
+use miroir_store::dump::progress::Silent;
+use miroir_store::dump::refusal::DumpError;
+use miroir_store::dump::target::embedded::{Embedded, at_once};
+use miroir_store::dump::target::{Shape, Target};
+use miroir_store::id::{Key, Value as Body};
+use miroir_store::router::Request;
+use miroir_store::router::scan::ScanPage;
+use miroir_store::store::Store;
+use miroir_store::wire::{NameRange, StagingAction, StagingReply};
 use serde_json::{Value, json};
 
 use crate::build::{DATE, Dump, Index, lines};
@@ -111,4 +120,73 @@ fn keys_go_out_if_they_are_asked_for() {
     };
     assert_eq!(keys(&options()), "");
     assert_eq!(keys(&Options { with_keys: true, ..options() }), "{\"uid\":\"k\"}\n");
+}
+
+/// A store in which somebody writes a document before the `n`th scan.
+struct Written<'a> {
+    store: &'a Store,
+    scans: u32,
+    n: u32,
+    document: [&'static str; 3],
+}
+
+impl Target for Written<'_> {
+    async fn shape(&mut self) -> Result<Shape, DumpError> {
+        Embedded(self.store).shape().await
+    }
+
+    async fn write(&mut self, writes: Vec<Request>) -> Result<(), DumpError> {
+        Embedded(self.store).write(writes).await
+    }
+
+    async fn read(&mut self, keys: Vec<Key>) -> Result<Vec<Option<Body>>, DumpError> {
+        Embedded(self.store).read(keys).await
+    }
+
+    async fn scan(&mut self, range: NameRange, documents: u32) -> Result<ScanPage, DumpError> {
+        self.scans += 1;
+        if self.scans == self.n {
+            let [collection, id, body] = self.document;
+            self.store.put(collection, id, body.as_bytes())?;
+        }
+        Embedded(self.store).scan(range, documents).await
+    }
+
+    async fn stage(&mut self, node: u32, import: u128, action: StagingAction) -> Result<StagingReply, DumpError> {
+        Embedded(self.store).stage(node, import, action).await
+    }
+}
+
+/// A dump is of one moment: whatever is written while it is made, and whenever, it is in the dump or there is no dump.
+#[test]
+fn a_dump_of_what_changes_meanwhile_is_none() {
+    let (before, after) = (r#"{"id":"a","rank":1}"#, r#"{"id":"a","rank":2}"#);
+    for document in [["films", "a", after], ["films", "b", r#"{"id":"b"}"#], ["books", "a", r#"{"id":"a"}"#]] {
+        let (mut refused, mut without, mut with) = (0, 0, 0);
+        for n in 1..=12 {
+            let scratch = Scratch::new();
+            scratch.store().put("films", "a", before.as_bytes()).expect("a put");
+            let mut target = Written { store: scratch.store(), scans: 0, n, document };
+            let mut dump = Vec::new();
+            match at_once(export(&mut target, &options(), &mut dump, &mut Silent)) {
+                Err(error) => {
+                    assert!(error.to_string().contains("changed while it was exported"), "{error}");
+                    refused += 1;
+                }
+                Ok(_) => {
+                    let again = Scratch::new();
+                    again.import(&dump, &plan::Options::default()).expect("a dump");
+                    let [collection, id, body] = document;
+                    match again.collection(collection).get(id).map(String::as_str) {
+                        Some(found) if found == body => with += 1,
+                        _ => without += 1,
+                    }
+                }
+            }
+        }
+        assert!(
+            refused > 0 && with > 0 && without > 0,
+            "{document:?}: {refused} refused, {with} with it, {without} without"
+        );
+    }
 }
