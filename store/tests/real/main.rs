@@ -6,6 +6,7 @@
 
 mod dump;
 mod lost;
+mod retry;
 mod runbook;
 mod upgrade;
 

@@ -1,7 +1,10 @@
 //! A rolling upgrade: processes that speak an older wire version are replaced one at a time, while documents are written and
-//! a shard moves.
+//! a shard moves. Files have one version so far; those of any other are refused.
 
-use crate::{Cluster, held};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{Cluster, MIROIR, held};
 
 const SIZE: [&str; 5] = ["--nodes", "4", "--shards", "2", "--detach"];
 
@@ -48,4 +51,41 @@ fn processes_are_upgraded_one_at_a_time() {
     let connected = |log: &str, version: u8| log.lines().any(|line| line.contains(&format!("wire={version}")));
     let coordinator = cluster.log("coordinator");
     assert!(connected(&coordinator, 2) && connected(&coordinator, 3), "it met old and new ones: {coordinator}");
+}
+
+/// The only log in a folder.
+fn log_in(folder: &Path) -> PathBuf {
+    let files = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let is_log = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log."));
+    let logs: Vec<PathBuf> = files.filter(is_log).collect();
+    assert_eq!(logs.len(), 1, "{logs:?}");
+    logs[0].clone()
+}
+
+/// A node of a program that is newer than this one, and a coordinator of one that is older, have left their files behind.
+#[test]
+fn files_of_another_format_are_refused_by_name_and_left_as_they_are() {
+    let cluster = Cluster::up("formats", &["--nodes", "3", "--shards", "2"]);
+    cluster.miroir(&["put", "movies/1", "one"], 0);
+    for (name, role, kept, format) in [("n2", "node", "documents", 2_u32), ("coordinator", "coordinator", "records", 0)]
+    {
+        cluster.end(name, "-TERM");
+        let log = log_in(&cluster.folder.join(name).join(kept));
+        let ours = std::fs::read(&log).expect("a log");
+        let mut theirs = ours.clone();
+        theirs[8..12].copy_from_slice(&format.to_le_bytes());
+        std::fs::write(&log, &theirs).expect("room");
+        let settings = cluster.folder.join(format!("{name}.toml"));
+        let output = Command::new(MIROIR).arg(role).arg("--config").arg(settings).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let file = log.file_name().expect("a name").to_string_lossy();
+        let refusal = format!("{file}: format version {format}, this program reads 1; use the program that wrote it");
+        assert!(output.status.code() == Some(70) && said.contains(&refusal), "{:?}: {said}", output.status);
+        assert!(std::fs::read(&log).expect("a log") == theirs, "{name} has changed what it does not understand");
+        assert_eq!(cluster.until(&["get", "movies/1"], 0), "one\n", "the others serve");
+        std::fs::write(&log, &ours).expect("room");
+        cluster.miroir(&["cluster", "up", "--dir", cluster.dir(), "--nodes", "3", "--shards", "2", "--detach"], 0);
+    }
+    cluster.until(&["anti-entropy", "run"], 0);
+    assert_eq!(cluster.until(&["get", "movies/1"], 0), "one\n");
 }
