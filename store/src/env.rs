@@ -44,6 +44,11 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Opens the file, creating it empty if it is not there. A new file's name is durable once its first `sync` has
     /// returned.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
+    /// Opens a file that is synced after nearly every write. Where it saves something, writes are durable when they
+    /// return; whoever relies on that still calls `sync`.
+    fn open_synced(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.open(name)
+    }
     /// Removes the file if it is there. Durable when it returns.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// The names of all files, sorted.

@@ -127,7 +127,7 @@ impl Log {
         let name = Header::name(header.generation);
         disk.remove(&name)?;
         let log = Log {
-            file: disk.open(&name)?,
+            file: disk.open_synced(&name)?,
             header,
             sequence: 1,
             end: SECTOR_BYTES as u64,
@@ -155,7 +155,7 @@ impl Log {
     ) -> Result<Log, EngineError> {
         let name = Header::name(header.generation);
         let corrupt = |what| EngineError::Corrupt { file: name.clone(), what };
-        let file = disk.open(&name)?;
+        let file = disk.open_synced(&name)?;
         let mut stretch = Stretch::new(Arc::clone(&file))?;
         let (mut index, mut sequence) = (1, 1);
         let mut group = Group::default();

@@ -6,6 +6,9 @@
 
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is the env that the rules point to")]
 
+#[cfg(all(target_os = "linux", not(madsim)))]
+mod through;
+
 use std::fs::{self, File as OsFile, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -59,8 +62,8 @@ impl FileDisk {
     }
 }
 
-impl Disk for FileDisk {
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+impl FileDisk {
+    fn file(&self, name: &str) -> io::Result<RealFile> {
         let path = self.directory.path.join(name);
         let options = OpenOptions::new().read(true).write(true).clone();
         let (file, is_new) = match options.open(&path) {
@@ -72,7 +75,20 @@ impl Disk for FileDisk {
         };
         // A file that is there may have been created by a process that died before its first sync.
         let is_empty = is_new || file.metadata()?.len() == 0;
-        Ok(Arc::new(RealFile { file, directory: Arc::clone(&self.directory), unnamed: AtomicBool::new(is_empty) }))
+        let (directory, unnamed) = (Arc::clone(&self.directory), AtomicBool::new(is_empty));
+        Ok(RealFile { file, directory, unnamed, unsynced: AtomicBool::new(true), through: None })
+    }
+}
+
+impl Disk for FileDisk {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(self.file(name)?))
+    }
+
+    #[cfg(all(target_os = "linux", not(madsim)))]
+    fn open_synced(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let file = self.file(name)?;
+        Ok(Arc::new(RealFile { through: Through::open(&self.directory.path.join(name)), ..file }))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -100,6 +116,25 @@ struct RealFile {
     directory: Arc<Directory>,
     /// Whether the directory may not yet durably name this file.
     unnamed: AtomicBool,
+    /// Whether something of it, or of what was there when it was opened, may not be durable.
+    unsynced: AtomicBool,
+    /// Another way to write.
+    through: Option<Through>,
+}
+
+#[cfg(all(target_os = "linux", not(madsim)))]
+use through::Through;
+
+/// Elsewhere there is none.
+#[cfg(not(all(target_os = "linux", not(madsim))))]
+#[derive(Debug)]
+enum Through {}
+
+#[cfg(not(all(target_os = "linux", not(madsim))))]
+impl Through {
+    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<bool> {
+        match *self {}
+    }
 }
 
 impl File for RealFile {
@@ -112,15 +147,25 @@ impl File for RealFile {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if let Some(through) = &self.through
+            && through.write_at(offset, data)?
+        {
+            return Ok(());
+        }
+        self.unsynced.store(true, Ordering::Relaxed);
         self.file.write_all_at(data, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.unsynced.store(true, Ordering::Relaxed);
         self.file.set_len(len)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()?;
+        if self.through.is_none() || self.unsynced.load(Ordering::Relaxed) {
+            self.file.sync_data()?;
+            self.unsynced.store(false, Ordering::Relaxed);
+        }
         if self.unnamed.load(Ordering::Relaxed) {
             self.directory.handle.sync_all()?;
             self.unnamed.store(false, Ordering::Relaxed);
@@ -189,6 +234,36 @@ mod tests {
         disk.remove("b.1").expect("removed");
         disk.remove("b.1").expect("removing twice is removing once");
         assert_eq!(disk.list().expect("a list"), ["a"]);
+        fs::remove_dir_all(&path).expect("cleaned up");
+    }
+
+    #[test]
+    fn both_ways_to_write_lead_to_one_file() {
+        let path = directory("synced");
+        let disk = FileDisk::open(&path).expect("a new directory");
+        let file = disk.open_synced("log").expect("a new file");
+        // Whole sectors, parts of them, and more than goes through at once; each over a part of what was there.
+        let writes =
+            [(0, 1_024, 1), (512, 2_048, 2), (700, 100, 3), (512, 2 << 20, 4), (1_024, 1_536, 5), (2_000, 9, 6)];
+        let mut expected = Vec::new();
+        for (offset, len, byte) in writes {
+            file.write_at(offset, &vec![byte; len]).expect("a write");
+            file.sync().expect("a sync");
+            let end = offset as usize + len;
+            expected.resize(expected.len().max(end), 0);
+            expected[offset as usize..end].fill(byte);
+            let mut found = vec![0; expected.len()];
+            disk.open("log").and_then(|other| other.read_at(0, &mut found)).expect("a read");
+            assert_eq!(file.len().expect("a length"), expected.len() as u64);
+            assert!(found == expected, "after {len} bytes at {offset}");
+        }
+        file.set_len(1_536).expect("cut");
+        file.write_at(1_536, &[7; 512]).expect("a write");
+        file.sync().expect("a sync");
+        let mut found = [0; 513];
+        file.read_at(1_535, &mut found).expect("a read");
+        assert_eq!((found[0], &found[1..]), (5, &[7; 512][..]));
+        drop((file, disk));
         fs::remove_dir_all(&path).expect("cleaned up");
     }
 
