@@ -22,6 +22,7 @@ mod copies;
 mod digest;
 mod flush;
 mod log;
+mod names;
 mod pages;
 mod reads;
 mod record;
@@ -40,10 +41,11 @@ use crate::error::EngineError;
 use crate::id::{DiskId, Key, ShardId, Value, Version};
 
 use copies::Copies;
+use digest::NameHash;
 use flush::Limits;
 use log::Log;
 use pages::Pages;
-use record::Held;
+use record::{Borrowed, Held};
 use recovery::Recovered;
 
 pub use digest::{BUCKETS, Bucket, Digest, FAN_OUT, MAX_LEVEL};
@@ -59,6 +61,9 @@ pub struct Options {
     pub flush_bytes: usize,
     /// Bytes of pages kept in memory.
     pub cache_bytes: usize,
+    /// Bytes of memory for what is kept of documents' names, 6 to 12 for each, so that new documents are written without
+    /// looking for old ones. 0: every write looks.
+    pub names_bytes: usize,
     /// How often a node takes the search for rot on, and by how many documents; it holds up others as long as reading
     /// these takes. `Nanos::MAX`: never. An engine that is used alone is scrubbed by whoever uses it.
     pub scrub_every: Nanos,
@@ -71,6 +76,7 @@ impl Default for Options {
             flush_writes: 512,
             flush_bytes: 4 << 20,
             cache_bytes: 32 << 20,
+            names_bytes: 0,
             scrub_every: millis(1_000),
             scrub_documents: 1_000,
         }
@@ -178,7 +184,7 @@ impl Engine {
             copies.iter_mut().for_each(|(_, copy)| copy.state.max_counter = 0);
         }
         // What was replayed counts: it is flushed by the first commit if it was due.
-        let limits = Limits::behind(&options, &Copies::default(), &log);
+        let limits = Limits::behind(&options, &Copies::new(0), &log);
         let (group, effects) = (Vec::new(), Vec::new());
         Ok(Engine { disk, disk_id, options, log, pages, copies, group, effects, limits, scrub: None, poisoned: false })
     }
@@ -198,12 +204,6 @@ impl Engine {
         self.copies.get(shard).map(|copy| &copy.state)
     }
 
-    /// A document, with what is staged. `Damaged` if what the disk holds is not what was written.
-    pub fn get(&self, shard: ShardId, key: &Key) -> Result<Option<Stored>, EngineError> {
-        self.check()?;
-        Ok(self.find(shard, key)?.map(|held| held.into_owned().into_stored()))
-    }
-
     /// Stages a write. Of two versions the greater one stays, whichever came first.
     ///
     /// The copy's counter is at least `version.counter` afterwards. Nothing is durable before [`Engine::commit`].
@@ -216,7 +216,9 @@ impl Engine {
         value: Option<Value>,
     ) -> Result<Put, EngineError> {
         self.check()?;
-        let old = self.find(shard, key)?.map(|held| (held.version, held.sum));
+        let name = NameHash::of(key.encoded());
+        let may_hold = self.copies.may_hold(shard, name);
+        let old = if may_hold { self.find(shard, key, |held| (held.version, held.sum))? } else { None };
         if let Some((held, _)) = old
             && held >= version
         {
@@ -224,17 +226,17 @@ impl Engine {
             assert!(counter >= held.counter, "{shard} holds {held} above its counter {counter}");
             return Ok(if held == version { Put::Same } else { Put::Older(held) });
         }
-        self.stage(shard, key, Held::new(key, version, value), old.map(|(_, sum)| sum));
+        self.stage(shard, key, name, Held::new(key, version, value), old.map(|(_, sum)| sum));
         Ok(Put::Applied)
     }
 
-    fn stage(&mut self, shard: ShardId, key: &Key, held: Held, old: Option<u64>) {
+    fn stage(&mut self, shard: ShardId, key: &Key, name: NameHash, held: Held, old: Option<u64>) {
         record::write_put(&mut self.group, shard, key, &held);
         if let Some(pass) = &mut self.scrub {
             pass.replaced(shard, key, old, Some(held.sum));
         }
         let version = held.version;
-        self.copies.put(shard, key, held, old);
+        self.copies.put(shard, key, name, held, old);
         self.effects.push(Effect::Applied { shard, key: key.clone(), version });
     }
 
@@ -242,9 +244,8 @@ impl Engine {
     /// it does. The counter stays.
     pub fn forget(&mut self, shard: ShardId, key: &Key, version: Version) -> Result<bool, EngineError> {
         self.check()?;
-        let Some(sum) =
-            self.find(shard, key)?.filter(|held| held.version == version && held.value.is_none()).map(|held| held.sum)
-        else {
+        let is_it = |held: Borrowed<'_>| (held.version == version && held.value.is_none()).then_some(held.sum);
+        let Some(sum) = self.find(shard, key, is_it)?.flatten() else {
             return Ok(false);
         };
         record::write_forget(&mut self.group, shard, key, version);
@@ -266,8 +267,8 @@ impl Engine {
         value: Option<Value>,
     ) -> Result<Put, EngineError> {
         self.check()?;
-        let old = self.find(shard, key)?.map(|held| held.sum);
-        self.stage(shard, key, Held::new(key, version, value), old);
+        let old = self.find(shard, key, |held| held.sum)?;
+        self.stage(shard, key, NameHash::of(key.encoded()), Held::new(key, version, value), old);
         Ok(Put::Applied)
     }
 

@@ -26,22 +26,26 @@
 //!
 //! The router and the node are state machines; here their messages are passed from hand to hand.
 
+mod alone;
 mod collection;
 mod options;
 mod read;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::config::{Replica, ShardConfig};
 use crate::engine::{self, Range};
-use crate::env::{BoxFuture, Clock, Dice, Disk, Env, Nanos, Net, NoProbe, Peer};
+use crate::env::{Dice, Disk, Env, Nanos, NoProbe, Peer};
 use crate::error::{EngineError, StoreError};
 use crate::id::{Epoch, Key, MAX_VALUE_BYTES, NodeId, Session, ShardId, Value, Version, WriterId};
 use crate::node::Node;
 use crate::router::scan::{ScanPage, ScanRequest, join};
 use crate::router::{OperationId, Outcome, Request, Router, Timing};
 use crate::wire::{Message, NameRange, RequestId, StagingAction, StagingReply};
+
+use alone::{NoNet, Still};
 
 pub use collection::Collection;
 pub use options::Options;
@@ -189,8 +193,7 @@ impl Store {
 
     /// The body of a document; `None` if there is none.
     pub fn get(&self, collection: &str, id: &str) -> Result<Option<Value>, StoreError> {
-        let key = Key::new(collection, id)?;
-        self.inner()?.call(Request::Get { key })
+        self.inner()?.get(Key::new(collection, id)?)
     }
 
     /// Writes a document, whole, durably.
@@ -222,6 +225,17 @@ impl Store {
     pub fn iter<'a>(&'a self, collection: &str, ids: Ids) -> Documents<'a> {
         let collection = collection.to_owned();
         Documents::new(move |from, page| self.scan(&collection, &ids, from, page))
+    }
+
+    /// Visits the documents of a collection in these bounds where they lie, in id order, until told to stop: id and
+    /// body. It sees the store as it is now, and holds up nobody; what a [`Store::snapshot`] says of itself holds here.
+    pub fn visit(
+        &self,
+        collection: &str,
+        ids: &Ids,
+        visit: impl FnMut(&str, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.snapshot()?.visit(collection, ids, visit)
     }
 
     /// What the store holds now, to be read while others write. It takes no time and no room until what it shows is
@@ -317,6 +331,18 @@ impl Store {
 }
 
 impl Inner {
+    /// What the one replica holds is what a quorum of one would answer with. Where it holds nothing that it can show,
+    /// the router finds out why.
+    fn get(&mut self, key: Key) -> Result<Option<Value>, StoreError> {
+        let shard = key.shard(self.shard_count);
+        if !self.is_damaged(shard)
+            && let Ok(held) = self.node.engine().get(shard, &key)
+        {
+            return Ok(held.and_then(|held| held.value));
+        }
+        self.call(Request::Get { key })
+    }
+
     /// One operation: what it read or wrote.
     fn call(&mut self, request: Request) -> Result<Option<Value>, StoreError> {
         let shard = request.key().shard(self.shard_count);
@@ -464,31 +490,12 @@ fn tombstones(
     engine.scan(shard, &Range { from, until: None }, |name, version, value| {
         if found.len() == STEP_DOCUMENTS {
             next = Some(name.to_owned());
-            return std::ops::ControlFlow::Break(());
+            return ControlFlow::Break(());
         }
         if value.is_none() {
             found.extend(Key::from_encoded(name).map(|key| (key, version)));
         }
-        std::ops::ControlFlow::Continue(())
+        ControlFlow::Continue(())
     })?;
     Ok((found, next))
-}
-
-struct Still;
-
-impl Clock for Still {
-    fn now(&self) -> Nanos {
-        NOW
-    }
-}
-
-/// There is nobody to send to: a node's question to its coordinator has no answer.
-struct NoNet;
-
-impl Net for NoNet {
-    fn send(&self, _: Peer, _: Vec<u8>) {}
-
-    fn recv(&self, _: Nanos) -> BoxFuture<'_, Vec<(Peer, Vec<u8>)>> {
-        Box::pin(std::future::pending())
-    }
 }

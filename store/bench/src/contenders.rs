@@ -82,8 +82,15 @@ impl Contender for Redb {
     }
 }
 
+/// What a store chooses by itself, in memory as much as fjall.
 fn options(cache: usize) -> Options {
-    Options { flush_writes: 128 << 10, flush_bytes: 32 << 20, cache_bytes: cache, ..Options::default() }
+    Options {
+        flush_writes: 256 << 10,
+        flush_bytes: 64 << 20,
+        cache_bytes: cache,
+        names_bytes: cache / 8,
+        ..Options::default()
+    }
 }
 
 pub struct EngineAlone {
@@ -126,8 +133,8 @@ impl Contender for EngineAlone {
     }
 
     fn get(&self, id: &str, out: &mut Vec<u8>) {
-        let held = self.engine.get(SHARD, &key(id)).expect("a read");
-        out.extend_from_slice(&held.and_then(|held| held.value).expect("a document"));
+        let found = self.engine.read(SHARD, &key(id), |_, body| out.extend_from_slice(body.expect("no tombstone")));
+        found.expect("a read").expect("a document");
     }
 
     fn scan(&self, from: &str, rows: usize, out: &mut Vec<u8>) {
@@ -175,11 +182,15 @@ impl Contender for Whole {
     }
 
     fn scan(&self, from: &str, rows: usize, out: &mut Vec<u8>) {
-        let page = self.0.scan("c", &Ids::range(from..), None, rows).expect("a page");
-        for document in page.documents {
-            out.extend_from_slice(document.id().as_bytes());
-            out.extend_from_slice(&document.body);
-        }
+        let mut count = 0;
+        self.0
+            .visit("c", &Ids::range(from..), |id, body| {
+                out.extend_from_slice(id.as_bytes());
+                out.extend_from_slice(body);
+                count += 1;
+                if count < rows { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+            .expect("a scan");
     }
 
     fn flush(&mut self) {

@@ -101,6 +101,11 @@ fn place(offset: u64, len: usize) -> io::Result<(u64, u64)> {
     Ok((page, page * BLOCK_BYTES as u64))
 }
 
+/// Room for so many blocks, all zeros. Nearly always it is one, which needs no allocation.
+fn with_room(count: usize, fill: impl FnOnce(&mut [u8]) -> io::Result<()>) -> io::Result<()> {
+    if count == 1 { fill(&mut [0; BLOCK_BYTES]) } else { fill(&mut vec![0; count * BLOCK_BYTES]) }
+}
+
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
         self.0.check_fence()?;
@@ -113,18 +118,19 @@ impl StorageBackend for Backend {
             return self.0.read_header(out);
         }
         let (first, start) = place(offset, out.len())?;
-        let mut blocks = vec![0; out.len() / PAGE_BYTES * BLOCK_BYTES];
-        self.0.file.read_at(start, &mut blocks)?;
-        for ((page, block), out) in
-            (first..).zip(blocks.chunks_exact(BLOCK_BYTES)).zip(out.chunks_exact_mut(PAGE_BYTES))
-        {
-            let (bytes, trailer) = block.split_at(PAGE_BYTES);
-            if self.0.checksum(page, bytes).to_le_bytes() != trailer[..8] {
-                return Err(self.0.rot(page));
+        with_room(out.len() / PAGE_BYTES, |blocks| {
+            self.0.file.read_at(start, blocks)?;
+            for ((page, block), out) in
+                (first..).zip(blocks.chunks_exact(BLOCK_BYTES)).zip(out.chunks_exact_mut(PAGE_BYTES))
+            {
+                let (bytes, trailer) = block.split_at(PAGE_BYTES);
+                if self.0.checksum(page, bytes).to_le_bytes() != trailer[..8] {
+                    return Err(self.0.rot(page));
+                }
+                out.copy_from_slice(bytes);
             }
-            out.copy_from_slice(bytes);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -143,13 +149,14 @@ impl StorageBackend for Backend {
             return self.0.write_header(data);
         }
         let (first, start) = place(offset, data.len())?;
-        let mut blocks = vec![0; data.len() / PAGE_BYTES * BLOCK_BYTES];
-        for ((page, block), bytes) in
-            (first..).zip(blocks.chunks_exact_mut(BLOCK_BYTES)).zip(data.chunks_exact(PAGE_BYTES))
-        {
-            block[..PAGE_BYTES].copy_from_slice(bytes);
-            block[PAGE_BYTES..PAGE_BYTES + 8].copy_from_slice(&self.0.checksum(page, bytes).to_le_bytes());
-        }
-        self.0.file.write_at(start, &blocks)
+        with_room(data.len() / PAGE_BYTES, |blocks| {
+            for ((page, block), bytes) in
+                (first..).zip(blocks.chunks_exact_mut(BLOCK_BYTES)).zip(data.chunks_exact(PAGE_BYTES))
+            {
+                block[..PAGE_BYTES].copy_from_slice(bytes);
+                block[PAGE_BYTES..PAGE_BYTES + 8].copy_from_slice(&self.0.checksum(page, bytes).to_le_bytes());
+            }
+            self.0.file.write_at(start, blocks)
+        })
     }
 }

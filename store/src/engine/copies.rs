@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::ShardState;
-use super::digest::Digest;
+use super::digest::{Digest, NameHash};
+use super::names::{self, Names};
 use super::record::Held;
 use crate::config::ShardConfig;
 use crate::id::{Key, ShardId};
@@ -24,6 +25,7 @@ pub struct Copy {
     /// Whether the state differs from the one in the page file.
     pub dirty: bool,
     pub memory: Memory,
+    names: Names,
 }
 
 /// What a copy holds in front of the page file. Shared with snapshots; whoever changes it while one looks on changes
@@ -54,6 +56,7 @@ impl Copy {
             paged: false,
             dirty: true,
             memory: Memory::default(),
+            names: Names::default(),
         };
         std::mem::replace(self, fresh)
     }
@@ -88,7 +91,6 @@ enum Undo {
 }
 
 /// All shards of this node.
-#[derive(Default)]
 pub struct Copies {
     shards: BTreeMap<ShardId, Copy>,
     /// Shards of which the page file may hold documents of earlier incarnations.
@@ -96,16 +98,24 @@ pub struct Copies {
     undo: Vec<Undo>,
     documents: usize,
     bytes: usize,
+    /// How much memory the names of all copies may take.
+    names_bytes: usize,
 }
 
 impl Copies {
+    pub fn new(names_bytes: usize) -> Copies {
+        let (shards, stale, undo) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+        Copies { shards, stale, undo, documents: 0, bytes: 0, names_bytes }
+    }
+
     /// Takes in a shard as the page file has it.
     pub fn load(&mut self, shard: ShardId, incarnation: u64, state: ShardState, has_stale: bool) {
         if has_stale {
             self.stale.insert(shard);
         }
         let paged = state.documents > 0;
-        let copy = Copy { state, incarnation, paged, ..Copy::default() };
+        let names = if paged { Names::unknown() } else { Names::default() };
+        let copy = Copy { state, incarnation, paged, names, ..Copy::default() };
         assert!(self.shards.insert(shard, copy).is_none(), "{shard} has one row");
     }
 
@@ -135,10 +145,15 @@ impl Copies {
         &self.stale
     }
 
-    /// Holds a document instead of `old`, the checksum of what the copy held under this key.
-    pub fn put(&mut self, shard: ShardId, key: &Key, held: Held, old: Option<u64>) {
+    /// Whether the copy may hold a document of this name, in memory or in the page file. `false` is certain.
+    pub fn may_hold(&self, shard: ShardId, name: NameHash) -> bool {
+        self.shards.get(&shard).is_some_and(|copy| copy.names.may_hold(name))
+    }
+
+    /// Holds a document instead of `old`, the checksum of what the copy held under this key. `name` is the key's hash.
+    pub fn put(&mut self, shard: ShardId, key: &Key, name: NameHash, held: Held, old: Option<u64>) {
         let copy = self.shards.entry(shard).or_default();
-        let bucket = Digest::bucket(key);
+        let bucket = name.bucket();
         let sum = copy.state.digest.0[usize::from(bucket)];
         let (documents, max_counter) = (copy.state.documents, copy.state.max_counter);
         let (gone, come) = if mutant!("M32") && held.value.is_none() { (0, 0) } else { (old.unwrap_or(0), held.sum) };
@@ -154,6 +169,21 @@ impl Copies {
             None => self.documents += 1,
         }
         self.undo.push(Undo::Put { shard, key: key.clone(), previous, sum, documents, max_counter });
+        if !copy.names.add(name) {
+            self.grow_names(shard, name);
+        }
+    }
+
+    /// Takes in a name that needs room: as much again as the copy's names have, or all of them are given up.
+    fn grow_names(&mut self, shard: ShardId, name: NameHash) {
+        let bytes: usize = self.shards.values().map(|copy| copy.names.bytes()).sum();
+        let copy = self.shards.get_mut(&shard).expect("a shard that was put to");
+        if bytes + copy.names.bytes().max(names::FIRST_BYTES) <= self.names_bytes {
+            copy.names.grow();
+        } else {
+            copy.names = Names::unknown();
+        }
+        assert!(copy.names.add(name), "there is room for it now, or no need");
     }
 
     /// Forgets a document: `old` is the checksum of what the copy held under this key.

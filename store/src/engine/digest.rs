@@ -26,11 +26,26 @@ pub const MAX_LEVEL: u8 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Bucket(pub u32);
 
+/// The hash that spreads the documents of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NameHash(pub u64);
+
+impl NameHash {
+    /// Of a document's name (`collection \0 id`).
+    pub fn of(name: &str) -> NameHash {
+        NameHash(xxh3_64_with_seed(name.as_bytes(), BUCKET_SEED))
+    }
+
+    /// The bucket of level 0.
+    pub fn bucket(self) -> u16 {
+        (self.0 % BUCKETS as u64) as u16
+    }
+}
+
 impl Bucket {
     /// The bucket of a document (`collection \0 id`).
     pub fn of(name: &str, level: u8) -> Bucket {
-        let hash = xxh3_64_with_seed(name.as_bytes(), BUCKET_SEED);
-        Bucket((hash % Bucket::count(level)) as u32)
+        Bucket((NameHash::of(name).0 % Bucket::count(level)) as u32)
     }
 
     /// How many buckets a level has.
@@ -59,7 +74,7 @@ impl Default for Digest {
 impl Digest {
     /// The bucket of a document, `0..BUCKETS`; the same on every node.
     pub fn bucket(key: &Key) -> u16 {
-        Bucket::of(key.encoded(), 0).0 as u16
+        NameHash::of(key.encoded()).bucket()
     }
 
     /// The buckets in which two copies differ, ascending.

@@ -22,7 +22,7 @@ use super::blocks::{Backend, Blocks};
 use super::bytes::{Reader, Writer};
 use super::log::FORMAT;
 use super::reads::Range;
-use super::record::{self, Borrowed, Check, Held, META_KEY};
+use super::record::{self, Borrowed, Check, META_KEY};
 use crate::env::Disk;
 use crate::error::EngineError;
 use crate::id::{DiskId, Key, ShardId};
@@ -130,10 +130,16 @@ impl Pages {
         }
     }
 
-    /// A document of a copy. Fails with `Damaged` if what is there is not what was written.
-    pub fn get(&self, shard: ShardId, incarnation: u64, key: &Key) -> Result<Option<Held>, EngineError> {
+    /// Reads a document of a copy where it lies. Fails with `Damaged` if what is there is not what was written.
+    pub fn document<T>(
+        &self,
+        shard: ShardId,
+        incarnation: u64,
+        key: &Key,
+        read: impl FnOnce(Borrowed<'_>) -> T,
+    ) -> Result<Option<T>, EngineError> {
         let found = self
-            .read(|rows| find(rows, shard, incarnation, key))
+            .read(|rows| find(rows, shard, incarnation, key, read))
             .map_err(|error| damaged(shard, self.disk_id, error))?;
         found.map_err(|NotWhole| EngineError::Damaged { shard, disk: self.disk_id })
     }
@@ -303,8 +309,14 @@ pub struct Frozen {
 }
 
 impl Frozen {
-    pub fn get(&self, shard: ShardId, incarnation: u64, key: &Key) -> Result<Option<Held>, EngineError> {
-        let found = find(&self.rows, shard, incarnation, key).map_err(|_| EngineError::SnapshotGone)?;
+    pub fn document<T>(
+        &self,
+        shard: ShardId,
+        incarnation: u64,
+        key: &Key,
+        read: impl FnOnce(Borrowed<'_>) -> T,
+    ) -> Result<Option<T>, EngineError> {
+        let found = find(&self.rows, shard, incarnation, key, read).map_err(|_| EngineError::SnapshotGone)?;
         found.map_err(|NotWhole| EngineError::Damaged { shard, disk: self.disk_id })
     }
 
@@ -325,12 +337,13 @@ impl Frozen {
 /// A row that is not what was written.
 struct NotWhole;
 
-fn find(
+fn find<T>(
     rows: &Table,
     shard: ShardId,
     incarnation: u64,
     key: &Key,
-) -> Result<Result<Option<Held>, NotWhole>, redb::Error> {
+    read: impl FnOnce(Borrowed<'_>) -> T,
+) -> Result<Result<Option<T>, NotWhole>, redb::Error> {
     let name = key.encoded();
     // Nearly all names are short, and a get is worth more than an allocation.
     let mut short = [0; record::PREFIX_BYTES + 64];
@@ -350,9 +363,7 @@ fn find(
     let Some(row) = rows.get(row_key)? else {
         return Ok(Ok(None));
     };
-    Ok(record::read_document(key.encoded(), row.value(), Check::Document)
-        .map(|found| Some(found.held()))
-        .ok_or(NotWhole))
+    Ok(record::read_document(name, row.value(), Check::Document).map(|found| Some(read(found))).ok_or(NotWhole))
 }
 
 fn scan(
@@ -363,22 +374,23 @@ fn scan(
     check: Check,
     mut visit: impl FnMut(&str, Borrowed<'_>) -> ControlFlow<()>,
 ) -> Result<Result<(), NotWhole>, redb::Error> {
-    let (mut first, mut end) = (Vec::new(), Vec::new());
-    record::document_key(&mut first, shard, incarnation, range.from);
-    match range.until {
-        Some(until) => {
-            record::document_key(&mut end, shard, incarnation, "");
-            end.extend_from_slice(until);
-        }
-        None => record::document_key(&mut end, shard, incarnation + 1, ""),
-    }
-    if first >= end {
+    if range.until.is_some_and(|until| range.from.as_bytes() >= until) {
         return Ok(Ok(()));
     }
-    for row in rows.range::<&[u8]>(&first[..]..&end[..])? {
+    let mut first = Vec::new();
+    record::document_key(&mut first, shard, incarnation, range.from);
+    let prefix = record::document_prefix(shard, incarnation);
+    // Without an end, which redb would compare with every row, prefix and all; it reads the row behind the end anyway.
+    for row in rows.range::<&[u8]>(&first[..]..)? {
         let (key, value) = row?;
-        let found = record::document_name(key.value())
-            .and_then(|name| record::read_document(name, value.value(), check).map(|found| (name, found)));
+        let Some(name) = key.value().strip_prefix(&prefix) else {
+            break;
+        };
+        if range.until.is_some_and(|until| name >= until) {
+            break;
+        }
+        let found = std::str::from_utf8(name).ok();
+        let found = found.and_then(|name| Some((name, record::read_document(name, value.value(), check)?)));
         let Some((name, found)) = found else {
             return Ok(Err(NotWhole));
         };

@@ -1,6 +1,5 @@
 //! Reads that see memory and pages as one, in key order.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
@@ -37,19 +36,36 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(super) fn get(&self, key: &Key) -> Result<Option<Cow<'a, Held>>, EngineError> {
-        if let Some(held) = self.memory.table.get(key) {
-            return Ok(Some(Cow::Borrowed(held)));
+    /// A document to be kept.
+    fn get(&self, key: &Key) -> Result<Option<Stored>, EngineError> {
+        match self.in_memory(key) {
+            Some(held) => Ok(held.map(|held| held.clone().into_stored())),
+            None => self.in_pages(key, |found| found.held().into_stored()),
         }
-        if self.memory.forgotten.contains(key) {
-            return Ok(None);
+    }
+
+    /// Reads a document where it lies.
+    pub(super) fn read<T>(&self, key: &Key, read: impl FnOnce(Borrowed<'_>) -> T) -> Result<Option<T>, EngineError> {
+        match self.in_memory(key) {
+            Some(held) => Ok(held.map(|held| read(held.borrowed()))),
+            None => self.in_pages(key, read),
         }
-        let found = match &self.source {
-            Source::Nothing => None,
-            Source::Pages(pages) => pages.get(self.shard, self.incarnation, key)?,
-            Source::Frozen(frozen) => frozen.get(self.shard, self.incarnation, key)?,
-        };
-        Ok(found.map(Cow::Owned))
+    }
+
+    /// What memory says of a document, `Some(None)` if it is gone; `None`: the pages decide.
+    fn in_memory(&self, key: &Key) -> Option<Option<&'a Held>> {
+        match self.memory.table.get(key) {
+            Some(held) => Some(Some(held)),
+            None => self.memory.forgotten.contains(key).then_some(None),
+        }
+    }
+
+    fn in_pages<T>(&self, key: &Key, read: impl FnOnce(Borrowed<'_>) -> T) -> Result<Option<T>, EngineError> {
+        match &self.source {
+            Source::Nothing => Ok(None),
+            Source::Pages(pages) => pages.document(self.shard, self.incarnation, key, read),
+            Source::Frozen(frozen) => frozen.document(self.shard, self.incarnation, key, read),
+        }
     }
 
     /// Visits the documents of a range in key order; where memory and pages both hold one, memory's is newer.
@@ -133,6 +149,26 @@ impl<'a> View<'a> {
 }
 
 impl Engine {
+    /// A document, with what is staged. `Damaged` if what the disk holds is not what was written.
+    pub fn get(&self, shard: ShardId, key: &Key) -> Result<Option<Stored>, EngineError> {
+        self.check()?;
+        match self.view(shard) {
+            Some(view) => view.get(key),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads version and value (a tombstone has none) of a document where they lie, like [`Engine::get`].
+    pub fn read<T>(
+        &self,
+        shard: ShardId,
+        key: &Key,
+        read: impl FnOnce(Version, Option<&[u8]>) -> T,
+    ) -> Result<Option<T>, EngineError> {
+        self.check()?;
+        self.find(shard, key, |found| read(found.version, found.value))
+    }
+
     /// The documents of these buckets, in key order, with what is staged.
     pub fn list(&self, shard: ShardId, level: u8, buckets: &[Bucket]) -> Result<Vec<(Key, Mark)>, EngineError> {
         let wanted = Wanted::new(level, buckets);
@@ -239,9 +275,14 @@ impl Engine {
         Ok(documents)
     }
 
-    pub(super) fn find(&self, shard: ShardId, key: &Key) -> Result<Option<Cow<'_, Held>>, EngineError> {
+    pub(super) fn find<T>(
+        &self,
+        shard: ShardId,
+        key: &Key,
+        read: impl FnOnce(Borrowed<'_>) -> T,
+    ) -> Result<Option<T>, EngineError> {
         match self.view(shard) {
-            Some(view) => view.get(key),
+            Some(view) => view.read(key, read),
             None => Ok(None),
         }
     }
@@ -322,8 +363,21 @@ impl Snapshot {
     /// A document, like [`Engine::get`].
     pub fn get(&self, shard: ShardId, key: &Key) -> Result<Option<Stored>, EngineError> {
         match self.view(shard) {
-            Some(view) => Ok(view.get(key)?.map(|held| held.into_owned().into_stored())),
+            Some(view) => view.get(key),
             None => Ok(None),
+        }
+    }
+
+    /// Visits the documents of a range, like [`Engine::scan`].
+    pub fn scan(
+        &self,
+        shard: ShardId,
+        range: &Range<'_>,
+        mut visit: impl FnMut(&str, Version, Option<&[u8]>) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        match self.view(shard) {
+            Some(view) => view.visit(range, Check::PageOnly, |name, found| visit(name, found.version, found.value)),
+            None => Ok(()),
         }
     }
 

@@ -76,11 +76,6 @@ pub fn document_key(out: &mut Vec<u8>, shard: ShardId, incarnation: u64, name: &
     out.extend_from_slice(name.as_bytes());
 }
 
-/// The name of the document in a key made by [`document_key`], as [`Key::encoded`] has it; `None` if it is not one.
-pub fn document_name(row_key: &[u8]) -> Option<&str> {
-    std::str::from_utf8(row_key.get(PREFIX_BYTES..)?).ok()
-}
-
 /// `counter | writer | has value | checksum | value`.
 pub fn document_row(out: &mut Vec<u8>, document: Borrowed<'_>) {
     out.clear();

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::Options;
 use super::copies::Copies;
+use super::digest::NameHash;
 use super::log::{Header, Log};
 use super::pages::Pages;
 use super::record::{self, Held, Operation};
@@ -36,10 +37,10 @@ pub struct Recovered {
 pub fn recover(disk: &Arc<dyn Disk>, options: &Options, fresh: u128) -> Result<Recovered, EngineError> {
     let files = Files::list(&**disk)?;
     let Some(header) = newest(&**disk, &files)? else {
-        return format(disk, &files, DiskId(fresh));
+        return format(disk, options, &files, DiskId(fresh));
     };
 
-    let mut copies = Copies::default();
+    let mut copies = Copies::new(options.names_bytes);
     let pages = load(disk, options, &files, &header, &mut copies)?;
     let log = Log::recover(&**disk, header, |group| {
         let operations = record::read_operations(group).ok_or_else(|| EngineError::Corrupt {
@@ -88,7 +89,7 @@ fn newest(disk: &dyn Disk, files: &Files) -> Result<Option<Header>, EngineError>
     Ok(None)
 }
 
-fn format(disk: &Arc<dyn Disk>, files: &Files, disk_id: DiskId) -> Result<Recovered, EngineError> {
+fn format(disk: &Arc<dyn Disk>, options: &Options, files: &Files, disk_id: DiskId) -> Result<Recovered, EngineError> {
     // A page file is created under a log, and a log is removed under its successor.
     if let Some(&number) = files.pages.first() {
         let what = "there are pages, and no log that leads to them".to_owned();
@@ -99,7 +100,7 @@ fn format(disk: &Arc<dyn Disk>, files: &Files, disk_id: DiskId) -> Result<Recove
         return Err(EngineError::Corrupt { file: "log".to_owned(), what });
     }
     let log = Log::create(&**disk, Header { disk: disk_id, generation: 1, pages: 0 })?;
-    Ok(Recovered { disk_id, log, pages: None, copies: Copies::default() })
+    Ok(Recovered { disk_id, log, pages: None, copies: Copies::new(options.names_bytes) })
 }
 
 /// Opens the page file that the log names and takes in its shards.
@@ -133,8 +134,9 @@ fn load(
 fn replay(copies: &mut Copies, pages: Option<&Pages>, operation: Operation) -> Result<(), EngineError> {
     match operation {
         Operation::Put { shard, key, version, value } => {
-            let old = held(copies, pages, shard, &key)?.map(|(_, sum)| sum);
-            copies.put(shard, &key, Held::new(&key, version, value), old);
+            let name = NameHash::of(key.encoded());
+            let old = if copies.may_hold(shard, name) { held(copies, pages, shard, &key)? } else { None };
+            copies.put(shard, &key, name, Held::new(&key, version, value), old.map(|(_, sum)| sum));
         }
         Operation::Forget { shard, key, version } => {
             if let Some((found, sum)) = held(copies, pages, shard, &key)?
@@ -167,8 +169,8 @@ fn held(
     let Some(pages) = pages.filter(|_| copy.paged && !copy.memory.forgotten.contains(key)) else {
         return Ok(None);
     };
-    match pages.get(shard, copy.incarnation, key) {
-        Ok(held) => Ok(held.map(|held| (held.version, held.sum))),
+    match pages.document(shard, copy.incarnation, key, |held| (held.version, held.sum)) {
+        Ok(held) => Ok(held),
         // What was replaced has rotted since. The copy is silent from here on, and the rest can open.
         Err(EngineError::Damaged { .. }) => {
             copies.damage(shard);

@@ -68,14 +68,12 @@ pub fn read(sector: &[u8], owner: Owner, index: u64) -> Sector<'_> {
     if sector.len() < SECTOR_BYTES {
         return Sector::Empty;
     }
-    let (payload, sum) = sector.split_at(PAYLOAD_BYTES);
-    if owner.checksum(index, payload).to_le_bytes() == sum {
-        Sector::Valid(payload)
-    } else if sector.iter().all(|&byte| byte == 0) {
-        Sector::Empty
-    } else {
-        Sector::Foreign
+    // Most of what lies behind the last group is: that is seen faster than it is summed up.
+    if sector == [0; SECTOR_BYTES] {
+        return Sector::Empty;
     }
+    let (payload, sum) = sector.split_at(PAYLOAD_BYTES);
+    if owner.checksum(index, payload).to_le_bytes() == sum { Sector::Valid(payload) } else { Sector::Foreign }
 }
 
 /// A file of sectors, read a stretch at a time.

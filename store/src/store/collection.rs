@@ -1,5 +1,7 @@
 //! The documents of one name: sugar over [`Store`], which takes the collection with every call.
 
+use std::ops::ControlFlow;
+
 use crate::error::StoreError;
 use crate::id::{Key, Value};
 use crate::store::{Cursor, Documents, Ids, Page, Store};
@@ -40,6 +42,11 @@ impl<'a> Collection<'a> {
     /// The next documents: see [`Store::scan`].
     pub fn scan(&self, ids: &Ids, from: Option<&Cursor>, page: usize) -> Result<Page, StoreError> {
         self.store.scan(self.name, ids, from, page)
+    }
+
+    /// Visits documents where they lie: see [`Store::visit`].
+    pub fn visit(&self, ids: &Ids, visit: impl FnMut(&str, &[u8]) -> ControlFlow<()>) -> Result<(), StoreError> {
+        self.store.visit(self.name, ids, visit)
     }
 
     /// All documents in these bounds, read a page at a time: see [`Store::iter`].

@@ -25,7 +25,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { shards: None, cache_bytes: 64 << 20, memory_documents: 128 << 10, memory_bytes: 32 << 20 }
+        Options { shards: None, cache_bytes: 64 << 20, memory_documents: 256 << 10, memory_bytes: 64 << 20 }
     }
 }
 
@@ -38,7 +38,8 @@ impl Options {
         self
     }
 
-    /// Bytes of pages kept in memory. Default: 64 MiB.
+    /// Bytes of pages kept in memory. An eighth of that may be taken on top, for names of documents, while a store is
+    /// filled. Default: 64 MiB.
     pub fn cache_bytes(mut self, bytes: usize) -> Options {
         self.cache_bytes = bytes;
         self
@@ -46,7 +47,7 @@ impl Options {
 
     /// How much is written before it is moved from memory (and log) to the page file, whichever comes first: documents
     /// and bytes of keys and bodies. More makes writes faster; the log, and with it the time to open after a crash,
-    /// grows in proportion. Default: 131,072 documents, 32 MiB.
+    /// grows in proportion. Default: 262,144 documents, 64 MiB.
     pub fn memory(mut self, documents: usize, bytes: usize) -> Options {
         (self.memory_documents, self.memory_bytes) = (documents, bytes);
         self
@@ -70,6 +71,7 @@ impl Options {
             flush_writes: self.memory_documents,
             flush_bytes: self.memory_bytes,
             cache_bytes: self.cache_bytes,
+            names_bytes: self.cache_bytes / 8,
             ..engine::Options::default()
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, ControlFlow, RangeBounds};
 
 use crate::engine::{self, Range};
 use crate::error::StoreError;
@@ -177,6 +177,35 @@ impl Snapshot {
             pages.push(ScanPage { documents: documents.collect(), next: last.filter(|_| found.more) });
         }
         Ok(join(pages, page.max(1)).into())
+    }
+
+    /// Visits the documents of a collection in these bounds at that moment, like [`Store::visit`].
+    ///
+    /// [`Store::visit`]: crate::store::Store::visit
+    pub fn visit(
+        &self,
+        collection: &str,
+        ids: &Ids,
+        mut visit: impl FnMut(&str, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        if self.shard_count > 1 {
+            // Their documents take turns, so each has to be kept until it is next.
+            for document in self.iter(collection, ids.clone()) {
+                let document = document?;
+                if visit(document.id(), &document.body).is_break() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        let NameRange { from, until } = ids.in_collection(collection, None)?;
+        let id_at = collection.len() + 1;
+        let range = Range { from: &from, until: until.as_deref() };
+        self.engine.scan(ShardId(0), &range, |name, _, value| match value {
+            Some(body) => visit(&name[id_at..], body),
+            None => ControlFlow::Continue(()),
+        })?;
+        Ok(())
     }
 
     /// All documents of a collection in these bounds at that moment, in id order, read a page at a time.

@@ -54,6 +54,7 @@ fn options(rng: &mut Rng) -> Options {
         flush_writes: [4, 12, 40, 200][rng.below(4) as usize],
         flush_bytes: [4_000, 60_000, 1 << 20][rng.below(3) as usize],
         cache_bytes: [0, 40_000, 1 << 20][rng.below(3) as usize],
+        names_bytes: [0, 600, 1 << 20][rng.below(3) as usize],
         ..Options::default()
     }
 }

@@ -1,8 +1,9 @@
 //! Reads see memory and pages as one copy.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use miroir_store::engine::{BUCKETS, Bucket, Digest, Engine, Options, Put};
+use miroir_store::engine::{BUCKETS, Bucket, Digest, Engine, Options, Put, Range, Stored};
 use miroir_store::id::{Key, ShardId, Version};
 
 use crate::disk::TestDisk;
@@ -55,6 +56,44 @@ fn pages_are_read_to_the_end() {
     assert_eq!(engine.page(S0, None, 50, 0).expect("a page").documents.len(), 1);
     let end = engine.page(S0, Some(&key(99)), 50, usize::MAX).expect("a page");
     assert!(end.documents.is_empty() && !end.more);
+}
+
+/// The same, copied or where it lies, from the engine or from a snapshot.
+#[test]
+fn every_way_to_read_finds_the_same() {
+    let engine = mixed();
+    let snapshot = engine.snapshot().expect("a snapshot");
+    let whole = engine.page(S0, None, usize::MAX, usize::MAX).expect("a page").documents;
+    for n in 0..102 {
+        let held = engine.get(S0, &key(n)).expect("a read");
+        let read = engine.read(S0, &key(n), |version, value| Stored { version, value: value.map(Arc::from) });
+        assert_eq!(read.expect("a read"), held);
+        assert_eq!(snapshot.get(S0, &key(n)).expect("a read"), held);
+        assert_eq!(whole.get(n as usize).map(|(_, held)| held), held.as_ref());
+    }
+    let (k20, k45, k50) = (key(20), key(45), key(50));
+    let (k20, k45, k50) = (k20.encoded(), k45.encoded().as_bytes(), k50.encoded());
+    for (from, until) in [("", None), (k50, None), (k20, Some(k45)), (k50, Some(k45)), ("g", None)] {
+        let range = Range { from, until };
+        let inside = |name: &str| name >= from && until.is_none_or(|until| name.as_bytes() < until);
+        let expected: Vec<_> = whole.iter().filter(|(key, _)| inside(key.encoded())).cloned().collect();
+        let (mut found, mut frozen) = (Vec::new(), Vec::new());
+        let document = |name: &str, version, value: Option<&[u8]>| {
+            (Key::from_encoded(name).expect("a key"), Stored { version, value: value.map(Arc::from) })
+        };
+        let scan = engine.scan(S0, &range, |name, version, value| {
+            found.push(document(name, version, value));
+            ControlFlow::Continue(())
+        });
+        let frozen_scan = snapshot.scan(S0, &range, |name, version, value| {
+            frozen.push(document(name, version, value));
+            ControlFlow::Continue(())
+        });
+        assert!(scan.is_ok() && frozen_scan.is_ok());
+        assert_eq!(found, expected);
+        assert_eq!(frozen, expected);
+        assert_eq!(engine.range(S0, &range, usize::MAX, usize::MAX).expect("a page").documents, expected);
+    }
 }
 
 #[test]

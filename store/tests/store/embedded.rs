@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "real files, processes and threads")]
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -39,6 +40,18 @@ fn small() -> Options {
 }
 
 type Model = BTreeMap<(String, String), Vec<u8>>;
+
+/// What a collection holds, visited where it lies.
+fn visited(store: &Store, name: &str, ids: &Ids, most: usize) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    store
+        .visit(name, ids, |id, body| {
+            found.push((id.to_owned(), body.to_vec()));
+            if found.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
+        .expect("a visit");
+    found
+}
 
 fn of(store: &Store) -> Model {
     ["a", "b", "c"]
@@ -141,7 +154,12 @@ fn batches_are_whole_after_every_crash() {
 
 #[test]
 fn scans_keep_to_their_bounds() {
-    let store = on(&TestDisk::default(), &small());
+    for shards in [1, 3] {
+        scan_all_bounds(&on(&TestDisk::default(), &small().shards(shards)));
+    }
+}
+
+fn scan_all_bounds(store: &Store) {
     let mut batch = Batch::new();
     for id in ["a", "ab", "abc", "abd", "b", "ba", "c", "\u{10ffff}", "\u{10ffff}z"] {
         for name in ["x", "y", "y\u{1}"] {
@@ -151,7 +169,11 @@ fn scans_keep_to_their_bounds() {
     store.batch(batch).expect("a batch");
     let y = store.collection("y").expect("a name");
     let ids = |ids: Ids| -> Vec<String> {
-        y.iter(ids).map(|document| document.expect("a document").id().to_owned()).collect()
+        let documents = y.iter(ids.clone()).map(|document| document.expect("a document"));
+        let documents: Vec<_> = documents.map(|it| (it.id().to_owned(), it.body.to_vec())).collect();
+        assert_eq!(visited(store, "y", &ids, usize::MAX), documents);
+        assert_eq!(visited(store, "y", &ids, 2), documents[..documents.len().min(2)]);
+        documents.into_iter().map(|(id, _)| id).collect()
     };
     assert_eq!(ids(Ids::all()).len(), 9);
     assert_eq!(ids(Ids::prefix("ab")), ["ab", "abc", "abd"]);
