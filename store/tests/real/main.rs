@@ -10,6 +10,7 @@ mod retry;
 mod runbook;
 mod upgrade;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,10 +84,12 @@ impl Cluster {
     /// Sends a process a signal that ends it, and waits until it has.
     fn end(&self, name: &str, signal: &str) {
         self.signal(name, signal);
-        // A process holds a lock on what it keeps.
+        // A process holds a lock on what it keeps, and its port a little longer.
         let kept = self.folder.join(name).join(if name == "coordinator" { "records" } else { "documents" });
+        let settings = std::fs::read_to_string(self.folder.join(format!("{name}.toml"))).expect("its settings");
+        let listen = settings.lines().find_map(|line| line.strip_prefix("listen = ")).expect("where it listens");
         let end = Instant::now() + Duration::from_secs(10);
-        while FileDisk::open(&kept).is_err() {
+        while FileDisk::open(&kept).is_err() || TcpListener::bind(listen.trim_matches('"')).is_err() {
             assert!(Instant::now() < end, "{name} does not end");
             std::thread::sleep(Duration::from_millis(20));
         }
