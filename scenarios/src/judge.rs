@@ -132,12 +132,13 @@ fn should_have_been_copied(window: &Window, books: &Books, config: &ShardConfig)
 }
 
 /// Whether it ended as it may: repaired by anti-entropy, replaced by a newer write, or the write that was missed came
-/// late after all.
+/// late after all. What became durable in the commit in which its node died is seen when the node is back.
 fn ended_well(window: &Window) -> bool {
     match window.kind {
         Kind::Superseded => true,
         Kind::Transient => {
-            window.closed_by.as_ref().is_some_and(|by| by.contains("anti-entropy") || by.contains("a write is durable"))
+            let ends = ["anti-entropy", "a write is durable", "restarted from its disk"];
+            window.closed_by.as_ref().is_some_and(|by| ends.iter().any(|end| by.contains(end)))
         }
         Kind::Permanent => false,
     }
