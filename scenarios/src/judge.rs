@@ -131,15 +131,23 @@ fn should_have_been_copied(window: &Window, books: &Books, config: &ShardConfig)
     config.old.len() == 1 && began.is_some_and(|(at, _)| window.acked_at < *at)
 }
 
-/// Whether it ended as it may: repaired by anti-entropy, replaced by a newer write, or the write that was missed came
-/// late after all. What became durable in the commit in which its node died is seen when the node is back.
+/// What may end the window of a skipped delta pass without a newer write. The auditor's words stand in
+/// `miroir_sim::oracle::durable`.
+const ENDS: [&str; 4] = [
+    "anti-entropy",
+    // The write that was missed came late after all.
+    "a write is durable",
+    // One of the two was durable in the commit in which its node died, and is seen when the node is back.
+    "restarted from its disk",
+    // Who lacked it lost its disk, and misleads nobody until it is readmitted, which has a check of its own.
+    "a replica fell silent",
+];
+
+/// Whether it ended as it may.
 fn ended_well(window: &Window) -> bool {
     match window.kind {
         Kind::Superseded => true,
-        Kind::Transient => {
-            let ends = ["anti-entropy", "a write is durable", "restarted from its disk"];
-            window.closed_by.as_ref().is_some_and(|by| ends.iter().any(|end| by.contains(end)))
-        }
+        Kind::Transient => window.closed_by.as_ref().is_some_and(|by| ENDS.iter().any(|end| by.contains(end))),
         Kind::Permanent => false,
     }
 }
@@ -339,4 +347,36 @@ fn copy(process: ProcessId, engine: &Engine, shard: ShardId) -> Result<Option<Co
         digest.0.iter().fold(0u128, |sum, bucket| sum.wrapping_mul(31).wrapping_add(u128::from(*bucket)))
     };
     Ok(Some(Copy { process, entries, digest: Some(sum(&state.digest)), recomputed: Some(sum(&digest)) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_of_a_skipped_delta_pass_ends_by_a_repair_and_not_by_another_configuration() {
+        let ended = |kind, by: Option<&str>| {
+            ended_well(&Window {
+                shard: 0,
+                doc: "d000001".to_owned(),
+                version: (7, 1),
+                client: 3,
+                acked_at: 10,
+                opened_at: 20,
+                closed_at: by.map(|_| 30),
+                kind,
+                opened_by: "configuration committed: Stable(n2)".to_owned(),
+                closed_by: by.map(str::to_owned),
+                cause: String::new(),
+                stage: "Activate".to_owned(),
+            })
+        };
+        for by in ["anti-entropy is durable on n3", "a write is durable on n3", "n3 restarted from its disk"] {
+            assert!(ended(Kind::Transient, Some(by)), "{by}");
+        }
+        assert!(ended(Kind::Transient, Some("a replica fell silent, or speaks again")));
+        assert!(!ended(Kind::Transient, Some("configuration committed: Stable(n1) epoch 1.5")));
+        assert!(!ended(Kind::Transient, Some("a page is durable on n3")));
+        assert!(ended(Kind::Superseded, None) && !ended(Kind::Permanent, None));
+    }
 }
