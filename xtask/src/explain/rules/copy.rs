@@ -31,7 +31,7 @@ pub fn incomplete(evidence: &Evidence, window: &Window) -> Option<String> {
     let old = old.join(" ");
     Some(match page {
         Some(at) => format!(
-            "a page brings everything that its source holds: the one that {doc} belongs to came to {lacking} at {} without {}, which {old} \
+            "pages bring everything that their source holds: by {} they had gone past {doc} on {lacking} and not brought {}, which {old} \
              had held since before DualWrite",
             in_seconds(at),
             short(version)

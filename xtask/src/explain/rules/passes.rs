@@ -42,10 +42,13 @@ pub fn of_difference(evidence: &Evidence, finding: &Finding, shard: u32, doc: &s
     let since = format!("{holder} had {what} at {}", in_seconds(first.at));
     let lacking = listed(&lacking);
     Some(match ours.as_slice() {
+        [] if passes.is_empty() => {
+            format!("anti-entropy passes end: since {since}, none over any shard has ended; {lacking} never got it")
+        }
         [] => format!(
             "anti-entropy passes over every shard in turn: since {since}, no pass over s{shard} has ended, and {} over others; \
              {lacking} never got it",
-            if passes.is_empty() { "none".to_owned() } else { passes.len().to_string() }
+            passes.len()
         ),
         [.., last] => format!(
             "anti-entropy ships whatever one replica has and another lacks{}: since {since}, {} over s{shard} ended, the last at {}, \
