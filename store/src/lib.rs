@@ -9,6 +9,8 @@
 #[macro_use]
 pub mod mutant;
 
+#[cfg(test)]
+mod accident;
 pub mod env;
 pub mod error;
 pub mod id;

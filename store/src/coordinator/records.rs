@@ -206,6 +206,43 @@ impl Records for EngineRecords {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accident::fuzz_records;
+    use crate::config::{Cutover, Replica};
+    use crate::id::{DiskId, Epoch, Session};
+    use crate::migration::{Reason, Stage};
+
+    #[test]
+    fn any_bytes_are_a_record_or_refused() {
+        let replica = |n| Replica { node: NodeId(n), session: Session(Epoch::FIRST), disk: DiskId(u128::from(n)) };
+        let cluster = ClusterRecord {
+            cluster_id: 7,
+            shard_count: 8,
+            replication: 1,
+            nodes: BTreeMap::from([(NodeId(1), "127.0.0.1:7701".to_owned()), (NodeId(2), String::new())]),
+            collections: vec!["films".to_owned()],
+            anti_entropy: AntiEntropy { enabled: true, repair: true, period: 5 },
+        };
+        let id = CommandId { operator: 7, n: 3 };
+        let answer = Answer { reply: Reply::Done, warning: Some("no second defence".to_owned()) };
+        let migration = MigrationRecord {
+            id: MigrationId(4),
+            shard: ShardId(3),
+            target: vec![NodeId(2)],
+            from: vec![NodeId(1)],
+            cutover: Cutover::Delta,
+            stage: Stage::Drain,
+            attempt: 2,
+            paused: true,
+            reason: Some(Reason::DrainTimeout),
+        };
+        let records = [
+            Record::Cluster(cluster),
+            Record::Migration(migration),
+            Record::Shard(ShardConfig::initial(ShardId(3), 8, vec![replica(1), replica(2)])),
+            Record::Commands(CommandLog::default().with(id, answer)),
+        ];
+        fuzz_records("records of the coordinator", &records);
+    }
 
     #[test]
     fn a_command_is_recalled_and_an_earlier_one_is_late() {

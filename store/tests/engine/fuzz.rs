@@ -10,7 +10,7 @@ use miroir_store::config::ShardConfig;
 use miroir_store::engine::{Engine, Options, Stored};
 use miroir_store::error::EngineError;
 use miroir_store::id::Key;
-use miroir_store::wire::{Message, decode, decode_record, encode, encode_record};
+use miroir_store::wire::{Message, decode, decode_record, encode, encode_record, inward, outward};
 
 use crate::disk::{Rng, TestDisk};
 use crate::golden::{committed, disk_of, history, messages};
@@ -73,6 +73,23 @@ fn frames() {
     }
     tell("fuzzed frames", &[(tried, "fuzz inputs"), (decoded, "were frames, too")]);
     assert!(decoded > tried / 100);
+}
+
+/// A frame that comes with a sum is the one that was sent, or an error.
+#[test]
+fn summed_frames() {
+    const SUMMED: u8 = 3;
+    let corpus: Vec<Vec<u8>> = messages().iter().map(|message| outward(encode(message), SUMMED)).collect();
+    let mut rng = Rng(4);
+    let tried = inputs(60_000);
+    for n in 0..tried {
+        let sent = &corpus[rng.below(corpus.len() as u64) as usize];
+        let mut frame = sent.clone();
+        let other = &corpus[rng.below(corpus.len() as u64) as usize];
+        mutate(&mut frame, other, &mut rng);
+        assert_eq!(inward(frame.clone(), SUMMED).is_ok(), corpus.contains(&frame), "input {n}");
+    }
+    tell("fuzzed frames with a sum", &[(tried, "fuzz inputs")]);
 }
 
 #[test]

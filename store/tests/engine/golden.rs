@@ -17,7 +17,8 @@ use miroir_store::id::{DiskId, Epoch, Key, MigrationId, NodeId, Session, ShardId
 use miroir_store::migration::{MigrationRecord, Reason, Stage};
 use miroir_store::wire::{
     Answer, Command, CommandId, CopyState, CopyStats, Message, MigrationStatus, NameRange, NodeQuestion, NodeReply, Op,
-    PageEnd, Purpose, Reply, RequestId, Selection, Shipped, StagingAction, StagingReply, Token, decode, encode,
+    PageEnd, Purpose, Reply, RequestId, Selection, Shipped, StagingAction, StagingReply, Token, WIRE_VERSIONS, decode,
+    encode, inward, outward,
 };
 
 use crate::disk::TestDisk;
@@ -350,18 +351,22 @@ fn inspection(config: &ShardConfig, id: MigrationId) -> Inspection {
 
 #[test]
 fn frames_are_what_they_always_were() {
-    let frames: String = messages()
-        .iter()
-        .map(|message| {
-            let hex: String = encode(message).iter().map(|byte| format!("{byte:02x}")).collect();
-            let text = format!("{message:?}");
-            let name = text.split([' ', '{']).next().unwrap_or_default();
-            format!("{name} {hex}\n")
-        })
-        .collect();
-    let golden = golden("frames-v2.txt", frames.as_bytes());
-    assert_eq!(String::from_utf8(golden).expect("text"), frames, "a changed frame is a new wire version");
-    for message in messages() {
-        assert_eq!(decode(&encode(&message)), Ok(message));
+    for version in WIRE_VERSIONS.0..=WIRE_VERSIONS.1 {
+        let frames: String = messages()
+            .iter()
+            .map(|message| {
+                let frame = outward(encode(message), version);
+                let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+                let text = format!("{message:?}");
+                let name = text.split([' ', '{']).next().unwrap_or_default();
+                format!("{name} {hex}\n")
+            })
+            .collect();
+        let golden = golden(&format!("frames-v{version}.txt"), frames.as_bytes());
+        assert_eq!(String::from_utf8(golden).expect("text"), frames, "a changed frame is a new wire version");
+        for message in messages() {
+            let read = inward(outward(encode(&message), version), version).and_then(|frame| decode(&frame));
+            assert_eq!(read, Ok(message));
+        }
     }
 }

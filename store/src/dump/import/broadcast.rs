@@ -196,3 +196,14 @@ fn unframe(bytes: &[u8]) -> Result<Option<(Key, Vec<u8>, usize)>, ()> {
     let key = std::str::from_utf8(name).ok().and_then(Key::from_encoded).ok_or(())?;
     Ok(Some((key, body.to_vec(), HEAD_BYTES + length)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accident::fuzz_records;
+
+    #[test]
+    fn any_bytes_are_a_manifest_or_refused() {
+        fuzz_records("manifests of stagings", &[Manifest { fingerprint: 5, staged_bytes: vec![7, 0, 9] }]);
+    }
+}

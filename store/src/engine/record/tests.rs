@@ -1,38 +1,11 @@
 //! The decoders behind the checksums, fed with what accidents make of what was written.
 
-use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::*;
+use crate::accident::fuzz;
 use crate::config::Replica;
 use crate::id::{DiskId, Epoch, NodeId, Session, WriterId};
-
-/// What an accident does to bytes: some are other bytes, and some at the end are missing or double.
-#[derive(Clone, Debug)]
-struct Accident {
-    changes: Vec<(usize, u8)>,
-    cut: usize,
-    doubled: usize,
-}
-
-fn accident() -> impl Strategy<Value = Accident> {
-    let changes = vec((any::<usize>(), any::<u8>()), 0..4);
-    (changes, 0usize..30, 0usize..30).prop_map(|(changes, cut, doubled)| Accident { changes, cut, doubled })
-}
-
-impl Accident {
-    fn happen(&self, bytes: &mut Vec<u8>) {
-        for (at, byte) in &self.changes {
-            let len = bytes.len().max(1);
-            if let Some(changed) = bytes.get_mut(at % len) {
-                *changed = *byte;
-            }
-        }
-        bytes.truncate(bytes.len().saturating_sub(self.cut));
-        bytes.extend_from_within(bytes.len().saturating_sub(self.doubled)..);
-    }
-}
 
 fn config() -> ShardConfig {
     let replica = |n| Replica { node: NodeId(n), session: Session(Epoch::FIRST), disk: DiskId(u128::from(n) << 70) };
@@ -72,20 +45,10 @@ fn written(operations: &[Operation]) -> Vec<u8> {
     out
 }
 
-const CASES: u32 = 10_000;
-
-/// Behind every checksum stands a decoder, which has to take whatever a bug may have put under a right one.
-fn fuzz<S: Strategy>(what: &str, inputs: &S, check: impl Fn(S::Value) -> Result<(), TestCaseError>) {
-    let config = ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
-    let dice = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    TestRunner::new_with_rng(config, dice).run(inputs, check).unwrap_or_else(|error| panic!("{error}"));
-    println!("tried: fuzzed {what}: {CASES} fuzz inputs");
-}
-
 /// A group that is read is one that is written the same.
 #[test]
 fn groups() {
-    fuzz("groups of the log", &accident(), |accident| {
+    fuzz("groups of the log", |accident| {
         let mut bytes = group();
         accident.happen(&mut bytes);
         if let Some(operations) = read_operations(&bytes) {
@@ -102,7 +65,7 @@ fn rows_of_shards() {
     let mut whole = Vec::new();
     let state = ShardState { config: Some(config()), max_counter: 7, documents: 2, ..ShardState::default() };
     shard_row(&mut whole, SHARD, 4, &state);
-    fuzz("rows of shards", &accident(), |accident| {
+    fuzz("rows of shards", |accident| {
         let mut row = whole.clone();
         accident.happen(&mut row);
         prop_assert_eq!(read_shard(SHARD, &row).is_some(), row == whole);
@@ -125,7 +88,7 @@ fn rows_of_documents() {
     let held = Held::new(&key, Version { counter: 5, writer: WriterId(6) }, Some(Value::from(&b"a body"[..])));
     let mut whole = Vec::new();
     document_row(&mut whole, held.borrowed());
-    fuzz("rows of documents", &accident(), |accident| {
+    fuzz("rows of documents", |accident| {
         let mut row = whole.clone();
         accident.happen(&mut row);
         let read = read_document(key.encoded(), &row, Check::Document);

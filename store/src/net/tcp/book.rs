@@ -41,10 +41,17 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accident::fuzz_records;
 
     fn book(revision: u64, port: u16) -> Book {
         let nodes = BTreeMap::from([(NodeId(1), format!("127.0.0.1:{port}"))]);
         Book { revision, coordinator: None, nodes }
+    }
+
+    #[test]
+    fn any_bytes_are_a_book_or_refused() {
+        let whole = Book { coordinator: Some("127.0.0.1:9".to_owned()), ..book(3, 7) };
+        fuzz_records("address books", &[whole, Book::default()]);
     }
 
     #[test]

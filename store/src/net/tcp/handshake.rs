@@ -286,3 +286,20 @@ async fn read_with_length<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Vec<u8
 fn stranger(bytes: &[u8]) -> HandshakeError {
     HandshakeError::Stranger { bytes: bytes.iter().take(16).copied().collect::<Vec<u8>>().escape_ascii().to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accident::fuzz_records;
+    use crate::id::NodeId;
+
+    /// What an end says before anybody knows who it is.
+    #[test]
+    fn any_bytes_are_a_greeting_or_refused() {
+        let hello = |you| Hello { me: Peer::Node(NodeId(1)), you, cluster: "films".to_owned(), wire: (2, 3) };
+        fuzz_records("greetings of diallers", &[hello(None), hello(Some(Peer::Coordinator))]);
+        let me = Peer::Client(7);
+        let refused = Answer::Refused { why: "another cluster".to_owned() };
+        fuzz_records("greetings of doors", &[Answer::Welcome { me }, refused, Answer::WelcomeIn { me, wire: 3 }]);
+    }
+}
