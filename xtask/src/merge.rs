@@ -4,7 +4,7 @@
 //! every scenario, one build, one request. Equal results of one seed collapse; unequal ones are a divergence. The merged
 //! report is what one machine would have printed, but for wall time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use miroir_sim::record::Record;
-use miroir_sim::verdict::Verdict;
+use miroir_sim::seed::Seed;
 
 use crate::cli::Merge;
 use crate::exit::{ExitCode, Failure};
@@ -121,8 +121,8 @@ fn add_slices(slices: &[Slice], seeds: &SeedRange, folder: &Path, outcome: &mut 
     outcome.broken_alarm = slices.iter().find_map(|slice| slice.manifest.broken_alarm.clone());
     outcome.wall = Duration::from_millis(slices.iter().map(|slice| slice.manifest.wall_ms).max().unwrap_or_default());
 
-    // What each seed said, for those who say it again.
-    let mut said: BTreeMap<(usize, u64), (Verdict, String)> = BTreeMap::new();
+    let unequal = unequal(slices)?;
+    let mut seen: BTreeSet<(usize, Seed)> = BTreeSet::new();
     let mut results = Results::in_folder(folder);
     for slice in slices {
         for regression in &slice.manifest.regressions {
@@ -142,17 +142,16 @@ fn add_slices(slices: &[Slice], seeds: &SeedRange, folder: &Path, outcome: &mut 
                     .push(format!("{} holds {id} seed {seed}, which was not asked for", slice.folder.display()));
                 return;
             };
-            let now = (run.record.verdict, run.record.trace_hash.clone());
-            match said.insert((place, run.record.seed.0), now.clone()) {
-                None => {
-                    outcome.add(place, &run, false);
-                    results.append(&run.line);
-                }
-                Some(before) if before == now => {}
-                Some((verdict, _)) => {
-                    let (id, seed) = (&run.record.scenario, run.record.seed);
-                    outcome.problems.push(format!("diverged: {id} seed {seed}: {verdict} once, {} once", now.0));
-                }
+            if seen.insert((place, run.record.seed)) {
+                let run = match unequal.get(&(run.record.scenario.clone(), run.record.seed)) {
+                    None => run,
+                    Some(other) => {
+                        let cause = format!("{} in one slice, {other} in another", run.said());
+                        run.diverged(cause)
+                    }
+                };
+                outcome.add(place, &run, false);
+                results.append(&run.line);
             }
         })?;
         for tally in &mut outcome.tallies {
@@ -167,13 +166,30 @@ fn add_slices(slices: &[Slice], seeds: &SeedRange, folder: &Path, outcome: &mut 
         }
     }
     let expected = seeds.len().saturating_mul(outcome.tallies.len() as u64);
-    if (said.len() as u64) < expected {
-        outcome.problems.push(format!("{} of {expected} runs have no result", expected - said.len() as u64));
+    if (seen.len() as u64) < expected {
+        outcome.problems.push(format!("{} of {expected} runs have no result", expected - seen.len() as u64));
     }
     if let Some((problem, _)) = results.lost() {
         return Err(Failure::internal(problem.to_owned()));
     }
     Ok(())
+}
+
+/// The seeds that two slices ran and that did not do the same there, by scenario, and what the later slice says of them.
+fn unequal(slices: &[Slice]) -> Result<BTreeMap<(String, Seed), String>, Failure> {
+    let mut said: BTreeMap<(String, Seed), String> = BTreeMap::new();
+    let mut unequal = BTreeMap::new();
+    for slice in slices {
+        read(slice, |run| {
+            let (key, now) = ((run.record.scenario.clone(), run.record.seed), run.said());
+            if said.get(&key).is_some_and(|before| *before != now) {
+                unequal.insert(key, now);
+            } else {
+                said.insert(key, now);
+            }
+        })?;
+    }
+    Ok(unequal)
 }
 
 /// Reads the results of a slice. Half a line at the end, as a machine leaves that was switched off, is a missing result.

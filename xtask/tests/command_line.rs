@@ -267,9 +267,13 @@ fn merged_slices_say_what_one_sweep_says() {
     let results = Path::new(folders[1]).join("results.jsonl");
     let text = fs::read_to_string(&results).unwrap();
     fs::write(&results, text.replacen("\"trace_hash\":\"9f1\"", "\"trace_hash\":\"other\"", 1)).unwrap();
-    let unequal = xtask("unequal", &format!("merge {} {}", folders.join(" "), whole_as_slice(&whole, 2)), &[]);
+    let again = whole_as_slice(&whole, 2);
+    let unequal = xtask("unequal", &format!("merge --json {} {again}", folders.join(" ")), &[]);
     assert_eq!(unequal.code, 100);
-    assert!(unequal.stdout.contains("seed 1: "), "{}", unequal.stdout);
+    let diverged = |scenario: &Value| scenario["verdicts"]["diverged"].as_u64();
+    let scenarios = last(&unequal)["summary"]["scenarios"].as_array().expect("a list").clone();
+    assert_eq!(scenarios.iter().filter_map(diverged).sum::<u64>(), 1, "{}", unequal.stdout);
+    assert!(unequal.stdout.contains("in one slice, "), "{}", unequal.stdout);
 }
 
 /// The folder of a whole sweep, passed off as a slice of three.
