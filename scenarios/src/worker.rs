@@ -129,6 +129,8 @@ fn run_one(arguments: &Arguments) -> Result<ExitCode, Problem> {
     let mut outcome = run::run(scenario, &plan, mutant, trace, arguments.until);
     let wall_ms = began.elapsed().as_millis() as u64;
     outcome.record.wall_ms = wall_ms;
+    let peak_kib = files::peak_kib();
+    outcome.record.peak_kib = peak_kib.unwrap_or_default();
     if let Some(build) = &arguments.build {
         outcome.record.build.clone_from(build);
     }
@@ -152,7 +154,7 @@ fn run_one(arguments: &Arguments) -> Result<ExitCode, Problem> {
             text.push_str(&line);
             text.push('\n');
         }
-        text + &report::report(scenario, &outcome, mutant, &report::Took { wall_ms, peak_kib: files::peak_kib() })
+        text + &report::report(scenario, &outcome, mutant, &report::Took { wall_ms, peak_kib })
     };
     // A reader that has gone away is no failure of the run.
     let _closed = out.write_all(text.as_bytes());

@@ -52,8 +52,11 @@ pub struct Record {
     pub marks: BTreeMap<String, u64>,
     /// Simulated time, in nanoseconds.
     pub simulated_ns: u64,
-    /// Wall time, in milliseconds; the only field that differs between two runs of one seed.
+    /// Wall time, in milliseconds. It and `peak_kib` are the only fields that differ between two runs of one seed.
     pub wall_ms: u64,
+    /// The most memory that was resident, in KiB; 0 where the system does not tell.
+    #[serde(default)]
+    pub peak_kib: u64,
     /// The worst finding, in words; none for a pass.
     #[serde(default)]
     pub cause: Option<String>,
@@ -219,6 +222,7 @@ impl Record {
             marks: BTreeMap::new(),
             simulated_ns: 0,
             wall_ms: 0,
+            peak_kib: 0,
             cause: None,
             oracle: None,
             found_at_ns: None,
@@ -277,7 +281,7 @@ mod tests {
                 r#"{"v":1,"scenario":"cutover/with_anti_entropy","seed":42,"verdict":"pass","fingerprint":null,"trace_hash":"","plan_hash":"","#,
                 r#""build":"","acked":2100,"rejected":0,"unknown":0,"windows":{"transient":0,"superseded":0,"permanent":0,"total_ns":0,"#,
                 r#""max_ns":0},"refusals":[],"loss_ppm":0,"unavailable_ns":{"writes":0,"reads":0},"migrations":{"done":0,"aborted":0,"#,
-                r#""refused":0},"faults":{"drop":31},"marks":{"delta pass shipped a missed document":1},"simulated_ns":0,"wall_ms":0,"#,
+                r#""refused":0},"faults":{"drop":31},"marks":{"delta pass shipped a missed document":1},"simulated_ns":0,"wall_ms":0,"peak_kib":0,"#,
                 r#""cause":null,"oracle":null,"found_at_ns":null,"matrix":{},"service":{},"prediction":null,"round_trip_ns":0}"#
             )
         );

@@ -8,6 +8,7 @@ mod ahead;
 mod beside;
 pub mod cargo;
 mod html;
+mod shrunk;
 
 use std::fmt;
 use std::fs;
@@ -271,7 +272,7 @@ fn alone(worker: &Worker, sweep: &Path, overrides: &Overrides, count: &mut Count
     Ok(())
 }
 
-/// One known kill per planted bug.
+/// One known kill per planted bug, and one of them from the sweep that finds it to a small plan.
 fn mutants(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     let kills = kills::load(workspace.root())?;
     let worker = Worker::build(workspace, build)?;
@@ -279,6 +280,7 @@ fn mutants(workspace: &Workspace, build: Build) -> Result<Count, Failure> {
     for kill in &kills {
         count.check(kill.check(&worker).map_err(|failure| failure.line));
     }
+    count.add(shrunk::run(workspace)?);
     Ok(count)
 }
 

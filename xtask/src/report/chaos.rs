@@ -8,6 +8,7 @@ mod coverage;
 mod curve;
 mod service;
 mod steps;
+mod volume;
 mod windows;
 
 use std::path::Path;
@@ -36,6 +37,8 @@ const TEMPLATE: &str = include_str!("chaos_testing_report.md");
 struct Data {
     /// Every scenario but the canary, as the worker lists them.
     scenarios: Vec<String>,
+    /// Those of volume, and how many seeds are enough.
+    volume: Vec<(String, u64)>,
     coverage: Vec<Row<Tally>>,
     configurations: Vec<Row<Tally>>,
     curve: Vec<Row<Tally>>,
@@ -46,9 +49,11 @@ impl Data {
     fn read(root: &Path, catalog: &Catalog) -> Result<Data, Failure> {
         let rows = |subject: Subject| File::<Tally>::read(root, subject.file()).map(|file| file.rows);
         let [coverage, configurations, curve, steps] = Subject::SWEPT.map(rows);
-        let scenarios = catalog.all_but_canary().into_iter().map(|entry| entry.id.clone()).collect();
+        let entries = catalog.all_but_canary();
+        let scenarios = entries.iter().map(|entry| entry.id.clone()).collect();
+        let volume = entries.iter().filter_map(|entry| Some((entry.id.clone(), entry.seeds_at_most?))).collect();
         let (coverage, configurations, curve, steps) = (coverage?, configurations?, curve?, steps?);
-        Ok(Data { scenarios, coverage, configurations, curve, steps }.in_order())
+        Ok(Data { scenarios, volume, coverage, configurations, curve, steps }.in_order())
     }
 
     fn in_order(mut self) -> Data {
@@ -78,6 +83,7 @@ fn rendered(data: &Data, mutants: String) -> Vec<Rendered> {
         windows::follows(&data.coverage),
         curve::follows(&data.curve),
         service::follows(&data.coverage),
+        volume::follows(&data.coverage),
         steps::follows(&data.steps),
     ];
     let text = fill(
@@ -86,6 +92,8 @@ fn rendered(data: &Data, mutants: String) -> Vec<Rendered> {
             ("summary", summary(data)),
             ("findings", findings(data)),
             ("coverage", coverage::table(&data.coverage)),
+            ("fewer", coverage::fewer(&data.volume)),
+            ("volume", volume::section(&data.coverage, &data.volume)),
             ("matrix", coverage::matrix(&data.coverage)),
             ("causes", windows::causes(&data.coverage)),
             ("lengths", windows::lengths(&data.coverage)),

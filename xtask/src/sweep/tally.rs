@@ -17,7 +17,7 @@ use crate::catalog::Entry;
 use crate::partition::Partition;
 use crate::record::Recorded;
 
-pub use parts::{Lost, Point, Reached, Served};
+pub use parts::{Lost, Most, Point, Reached, Served};
 
 /// A run counts as well served when at least this share of its writes was acked.
 pub const WELL_ACKED_PERCENT: u64 = 90;
@@ -56,6 +56,9 @@ pub struct Tally {
     #[serde(rename = "seeds_compared")]
     pub compared: u64,
     pub simulated_ns: Nanos,
+    /// What the largest run was and took. Wall time and memory are the machine's, and differ from sweep to sweep.
+    #[serde(default)]
+    pub most: Most,
     /// Faults and lost frames by kind.
     pub faults: BTreeMap<String, u64>,
     /// Faults by the phase in which they began.
@@ -99,6 +102,7 @@ impl Tally {
         self.well_acked += u64::from(run.acked_percent().is_some_and(|percent| percent >= WELL_ACKED_PERCENT));
         self.compared += u64::from(compared);
         self.simulated_ns = self.simulated_ns.saturating_add(record.simulated_ns);
+        self.most.add(record);
         self.matrix.merge(&record.matrix);
         for (kind, count) in &record.faults {
             *self.faults.entry(kind.clone()).or_default() += count;

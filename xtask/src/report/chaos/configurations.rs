@@ -78,7 +78,7 @@ fn sentence(name: &str, measured: &Tally) -> String {
         ),
         ("on/skipped", 1..) if permanent == 0 => format!(
             "Skipping the delta pass trades safety for time: {} of {acked} writes could be missed for a while, the longest \
-             for {}; anti-entropy or newer writes ended every one. Skip it only for data that may be read stale for that long.",
+             for {}; every one ended by itself. Skip it only for data that may be read stale for that long.",
             number(lost),
             ms(measured.windows.max_ns)
         ),

@@ -4,12 +4,16 @@ use miroir_sim::coverage::Matrix;
 use miroir_sim::plan::FaultKind;
 
 use crate::data::Row;
+use crate::report::rate::{self, percent};
 use crate::report::tables::{Table, ms, number};
 use crate::sweep::Tally;
 
 use super::{not_yet, stage_place};
 
 const PROFILES: [&str; 2] = ["usual", "storm"];
+
+/// Frames that did not arrive: lost on a link, sent to a process that was down, or over a link that was cut.
+const LOST_FRAMES: [&str; 3] = ["drop", "drop_down", "drop_cut"];
 
 /// Where a row stands: as the scenarios are listed, the profiles of each together.
 pub fn place(scenarios: &[String], name: &str) -> (usize, usize, String) {
@@ -41,11 +45,13 @@ pub fn table(rows: &[Row<Tally>]) -> String {
         "as expected",
         "acked",
         "refused or unknown",
-        "faults",
+        "planned faults",
+        "lost frames",
         "transient",
         "superseded",
         "permanent",
         "longest window",
+        "loss",
         "marks",
     ];
     let mut table = Table::new(&header, |column| column > 1);
@@ -53,16 +59,36 @@ pub fn table(rows: &[Row<Tally>]) -> String {
         let (profile, id) = parts(name);
         let windows = &measured.windows;
         let faults = FaultKind::NAMES.iter().map(|kind| measured.matrix.total(kind)).sum();
+        let frames = LOST_FRAMES.iter().filter_map(|kind| measured.faults.get(*kind)).sum();
         let passed = measured.seeds() - measured.failing().len() as u64;
         let (declared, reached) = (measured.declared(), measured.declared() - measured.unreached().len());
-        let numbers = [measured.seeds(), passed, measured.acked, measured.rejected + measured.unknown, faults];
+        let numbers = [measured.seeds(), passed, measured.acked, measured.rejected + measured.unknown, faults, frames];
         let windows_of_a_kind = [windows.transient, windows.superseded, windows.permanent];
         let longest = if windows.max_ns == 0 { "-".to_owned() } else { ms(windows.max_ns) };
         let cells = numbers.into_iter().chain(windows_of_a_kind).map(number);
-        let ends = [longest, format!("{reached} of {declared}")];
+        let ends = [longest, loss(measured), format!("{reached} of {declared}")];
         table.row([id.to_owned(), profile.to_owned()].into_iter().chain(cells).chain(ends));
     }
     table.text()
+}
+
+/// The share of acknowledged writes that had a window, or what bounds it.
+fn loss(measured: &Tally) -> String {
+    let rate = rate::of(measured);
+    match measured.lost.writes {
+        0 if measured.acked == 0 => "-".to_owned(),
+        0 => format!("below {}", percent(rate.high)),
+        _ => format!("{} to {}", percent(rate.low), percent(rate.high)),
+    }
+}
+
+/// Which scenarios run with fewer seeds than the others, and why.
+pub fn fewer(volume: &[(String, u64)]) -> String {
+    let named: Vec<String> = volume.iter().map(|(id, seeds)| format!("`{id}` ({})", number(*seeds))).collect();
+    match named.as_slice() {
+        [] => String::new(),
+        _ => format!("Scenarios of volume take seconds for a seed and run with fewer: {}.", named.join(", ")),
+    }
 }
 
 /// Which fault began in which stage, all rows together.

@@ -31,6 +31,10 @@ fn lossy() -> Record {
     record
 }
 
+fn million(wall_ms: u64) -> Record {
+    Record { acked: 1_000_300, wall_ms, peak_kib: 500_000, ..blank("cutover/loss_rate_1m_ae_on") }
+}
+
 fn loaded() -> Record {
     let service = |gap_p999_ns, gap_max_ns| Service { gaps: 9, gap_p999_ns, gap_max_ns, ..Service::default() };
     let mut record = blank("cutover/concurrent_migration_writes");
@@ -55,10 +59,12 @@ fn unsafe_run(replication: u32, loss_millionths: u64, expected_millionths: u64, 
 fn data() -> Data {
     Data {
         scenarios: vec!["cutover/skip_delta_with_ae".to_owned()],
+        volume: vec![("cutover/loss_rate_1m_ae_on".to_owned(), 5)],
         coverage: vec![
             row("usual/cutover/skip_delta_with_ae", "cutover/skip_delta_with_ae", &[lossy()]),
             row("usual/cutover/concurrent_migration_writes", "cutover/concurrent_migration_writes", &[loaded()]),
             row("storm/steady/smoke", "steady/smoke", &[blank("steady/smoke")]),
+            row("usual/cutover/loss_rate_1m_ae_on", "cutover/loss_rate_1m_ae_on", &[million(59_900)]),
         ],
         configurations: vec![row("off/on", "cutover/no_ae_with_delta", &[blank("x")])],
         curve: vec![
@@ -111,6 +117,10 @@ fn every_part_shows_its_numbers() {
         "**Replication 1, loss 1.00 %: the prediction lies above the interval**",
         "replication 1 lost 6.40 %",
         "below 0.300 %",
+        "| steady/smoke | storm | 1 | 1 | 1,000 | 0 | 0 | 0 | 0 | 0 | 0 | - | below 0.300 % | 0 of 0 |",
+        "| cutover/loss_rate_1m_ae_on | usual | 1 | 1,000,300 | 59.9 s | 489 MiB |",
+        "run with fewer: `cutover/loss_rate_1m_ae_on` (5).",
+        "A million writes fit into one run",
     ] {
         assert!(page.contains(wanted), "{wanted} is not in\n{page}");
     }
@@ -128,9 +138,12 @@ fn what_breaks_a_promise_stands_out() {
         coverage: vec![
             row("usual/cutover/concurrent_migration_writes", "cutover/concurrent_migration_writes", &[slow]),
             row("storm/steady/smoke", "steady/smoke", &[failed]),
+            row("usual/cutover/loss_rate_1m_ae_on", "cutover/loss_rate_1m_ae_on", &[million(60_001)]),
         ],
+        volume: vec![("cutover/loss_rate_1m_ae_on".to_owned(), 5)],
         ..Data::default()
     });
+    assert!(page.contains("**60.0 s**") && page.contains("**A million writes take too much**"));
     assert!(page.contains("**2.50 times**") && page.contains("**A cutover has a pause**"));
     assert!(page.contains("**storm/steady/smoke**: 1 of 1 runs were not as expected (seeds 3)."));
     assert!(!page.contains("Every run was as expected"));

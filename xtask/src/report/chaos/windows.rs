@@ -92,7 +92,7 @@ pub fn picture(rows: &[Row<Tally>]) -> Option<Rendered> {
     });
     let plot = Plot {
         title: "How long documents were missing, where the delta pass was skipped".to_owned(),
-        legend: "Anti-entropy on, replication 1. A window closes by a repair, or by a newer write.".to_owned(),
+        legend: "Anti-entropy on, replication 1. A window ends by a repair, or by a newer write.".to_owned(),
         x: Axis {
             label: "milliseconds since the window opened".to_owned(),
             scale: Scale::Logarithmic,

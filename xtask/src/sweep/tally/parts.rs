@@ -39,6 +39,22 @@ fn lost_writes(record: &Record) -> u64 {
     record.loss_ppm * record.acked / 1_000_000
 }
 
+/// The most of any run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Most {
+    pub acked: u64,
+    pub wall_ms: u64,
+    pub peak_kib: u64,
+}
+
+impl Most {
+    pub fn add(&mut self, record: &Record) {
+        self.acked = self.acked.max(record.acked);
+        self.wall_ms = self.wall_ms.max(record.wall_ms);
+        self.peak_kib = self.peak_kib.max(record.peak_kib);
+    }
+}
+
 /// How writes were served in one stage, over all runs that measured it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Served {
