@@ -99,6 +99,13 @@ pub struct Mark {
     pub sum: u64,
 }
 
+impl Mark {
+    /// That of a document; without a value, of a tombstone.
+    pub fn of(key: &Key, version: Version, value: Option<&[u8]>) -> Mark {
+        Mark { version, sum: record::checksum(key.encoded(), version, value) }
+    }
+}
+
 /// What became of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {

@@ -21,6 +21,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 use std::{env, fs};
 
+use miroir_store::engine::{Digest, Mark};
+use miroir_store::id::{Key, Version, WriterId};
+
 use contenders::{Contender, EngineAlone, Fjall, Redb, Whole};
 
 /// Numbers that look like chance and are the same in every run (splitmix64).
@@ -268,6 +271,22 @@ fn main() -> ExitCode {
     if reached { ExitCode::SUCCESS } else { ExitCode::from(100) }
 }
 
+/// Nanoseconds on the processor for what a digest costs a write: the document's checksum and bucket, and the bucket's sum
+/// without what was there and with what is there now.
+fn digest_ns(documents: u64) -> f64 {
+    let writes: Vec<(Key, Vec<u8>)> =
+        (0..documents.min(100_000)).map(|n| (Key::new("bench", &id(n)).expect("a key"), body(n))).collect();
+    let mut digest = Digest::default();
+    let (now, started) = (Instant::now(), on_cpu(Instant::now()));
+    for (n, (key, body)) in (1..).zip(&writes) {
+        let mark = Mark::of(key, Version { counter: n, writer: WriterId(1) }, Some(body));
+        let sum = &mut digest.0[usize::from(Digest::bucket(key))];
+        *sum = sum.wrapping_sub(n).wrapping_add(mark.sum);
+    }
+    std::hint::black_box(digest);
+    (on_cpu(now) - started) * 1e9 / writes.len() as f64
+}
+
 /// Whether the engine reaches its targets.
 fn beside_others(settings: &Settings) -> bool {
     let mut rows = CONTENDERS.map(|contender| Row::of(settings, contender));
@@ -292,6 +311,8 @@ fn beside_others(settings: &Settings) -> bool {
         );
     }
     let reached = judge(settings, &rows);
+    let (digest, batched) = (digest_ns(settings.documents), 1e9 / rows[1].batched(settings));
+    println!("digests cost a write {digest:.0} ns, {:.1} % of a batched row of the engine", digest / batched * 100.0);
     drop(rows);
     let _ = fs::remove_dir_all(&settings.directory);
     reached
