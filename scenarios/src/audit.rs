@@ -571,8 +571,8 @@ impl Audit {
             }
             Event::TurnedAway { .. } => {}
             Event::Warned { text } => books.warnings.push((at, text)),
-            // Addresses mean nothing here, and refusals are told to whoever asked.
-            Event::Members { .. } | Event::Refused { .. } => {}
+            // Addresses and counts mean nothing here, and refusals are told to whoever asked.
+            Event::Members { .. } | Event::Refused { .. } | Event::Counted { .. } => {}
         }
     }
 

@@ -150,6 +150,7 @@ pub fn entries(event: &Event) -> Vec<Entry> {
         Event::TurnedAway { .. }
         | Event::Served { .. }
         | Event::Rotted { .. }
+        | Event::Counted { .. }
         | Event::Members { .. }
         | Event::Refused { .. }
         | Event::Contradicted { .. }

@@ -45,7 +45,7 @@ use digest::NameHash;
 use flush::Limits;
 use log::Log;
 use pages::Pages;
-use record::{Borrowed, Held};
+use record::{Borrowed, Former, Held};
 use recovery::Recovered;
 
 pub use digest::{BUCKETS, Bucket, Digest, FAN_OUT, MAX_LEVEL};
@@ -225,7 +225,7 @@ impl Engine {
         self.check()?;
         let name = NameHash::of(key.encoded());
         let may_hold = self.copies.may_hold(shard, name);
-        let old = if may_hold { self.find(shard, key, |held| (held.version, held.sum))? } else { None };
+        let old = if may_hold { self.find(shard, key, |held| (held.version, Former::from(held)))? } else { None };
         if let Some((held, _)) = old
             && held >= version
         {
@@ -233,14 +233,14 @@ impl Engine {
             assert!(counter >= held.counter, "{shard} holds {held} above its counter {counter}");
             return Ok(if held == version { Put::Same } else { Put::Older(held) });
         }
-        self.stage(shard, key, name, Held::new(key, version, value), old.map(|(_, sum)| sum));
+        self.stage(shard, key, name, Held::new(key, version, value), old.map(|(_, former)| former));
         Ok(Put::Applied)
     }
 
-    fn stage(&mut self, shard: ShardId, key: &Key, name: NameHash, held: Held, old: Option<u64>) {
+    fn stage(&mut self, shard: ShardId, key: &Key, name: NameHash, held: Held, old: Option<Former>) {
         record::write_put(&mut self.group, shard, key, &held);
         if let Some(pass) = &mut self.scrub {
-            pass.replaced(shard, key, old, Some(held.sum));
+            pass.replaced(shard, key, old, Some(held.borrowed().into()));
         }
         let version = held.version;
         self.copies.put(shard, key, name, held, old);
@@ -251,15 +251,15 @@ impl Engine {
     /// it does. The counter stays.
     pub fn forget(&mut self, shard: ShardId, key: &Key, version: Version) -> Result<bool, EngineError> {
         self.check()?;
-        let is_it = |held: Borrowed<'_>| (held.version == version && held.value.is_none()).then_some(held.sum);
-        let Some(sum) = self.find(shard, key, is_it)?.flatten() else {
+        let is_it = |held: Borrowed<'_>| (held.version == version && held.value.is_none()).then(|| Former::from(held));
+        let Some(former) = self.find(shard, key, is_it)?.flatten() else {
             return Ok(false);
         };
         record::write_forget(&mut self.group, shard, key, version);
         if let Some(pass) = &mut self.scrub {
-            pass.replaced(shard, key, Some(sum), None);
+            pass.replaced(shard, key, Some(former), None);
         }
-        self.copies.forget(shard, key, sum);
+        self.copies.forget(shard, key, former.sum);
         self.effects.push(Effect::Forgotten { shard, key: key.clone(), version });
         Ok(true)
     }
@@ -274,7 +274,7 @@ impl Engine {
         value: Option<Value>,
     ) -> Result<Put, EngineError> {
         self.check()?;
-        let old = self.find(shard, key, |held| held.sum)?;
+        let old: Option<Former> = self.find(shard, key, |held| held.into())?;
         self.stage(shard, key, NameHash::of(key.encoded()), Held::new(key, version, value), old);
         Ok(Put::Applied)
     }
@@ -337,6 +337,25 @@ impl Engine {
             return Ok(());
         }
         self.flush().inspect_err(|_| self.poisoned = true)
+    }
+
+    /// Tombstones of a copy. `None` until what an earlier process left in the pages was read through once, which the
+    /// next scrub does; exact from then on, with what is staged.
+    pub fn tombstones(&self, shard: ShardId) -> Option<u64> {
+        self.copies.get(shard).and_then(|copy| copy.tombstones)
+    }
+
+    /// Bytes that the disk still has room for; `None` where nobody can say.
+    pub fn free_bytes(&self) -> Result<Option<u64>, EngineError> {
+        Ok(self.disk.free_bytes()?)
+    }
+
+    /// Bytes of the page file.
+    pub fn page_bytes(&self) -> Result<u64, EngineError> {
+        match &self.pages {
+            Some(pages) => Ok(self.disk.open(&Pages::name(pages.number()))?.len()?),
+            None => Ok(0),
+        }
     }
 
     /// Bytes of the log.

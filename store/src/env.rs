@@ -53,6 +53,10 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// The names of all files, sorted.
     fn list(&self) -> io::Result<Vec<String>>;
+    /// Bytes that may still be written; `None` where nobody can say.
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
     /// Waits out the time that the accesses made so far take on the modelled device. Real disks have taken theirs by
     /// the time a call returns, so for them this is ready at once.
     fn settled(&self) -> BoxFuture<'_, ()> {
@@ -128,6 +132,8 @@ pub enum Event {
     Dropped { node: NodeId, shard: ShardId },
     /// A node removed a tombstone that every replica held, and that no older write can undo any more.
     Forgotten { node: NodeId, shard: ShardId, key: Key, version: Version },
+    /// How many tombstones a node's copy holds, staged ones included: told now and then, when it has changed.
+    Counted { node: NodeId, shard: ShardId, tombstones: u64 },
     /// The coordinator committed a shard's configuration, or found it in its records when it started.
     Committed { config: ShardConfig },
     /// The coordinator committed a migration's stage, or found it in its records when it started.

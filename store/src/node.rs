@@ -51,6 +51,9 @@ pub struct Node {
     scrub_at: Nanos,
     scrub_every: Nanos,
     scrub_documents: usize,
+    /// How many tombstones of each copy the probe was told of last, and whether it is time to tell it again.
+    counted: BTreeMap<ShardId, u64>,
+    counts_are_due: bool,
     /// Why the last commit that had something to do did nothing.
     refusal: Option<EngineError>,
 }
@@ -138,6 +141,8 @@ impl Node {
             scrub_at: env.clock.now().saturating_add(scrub_every),
             scrub_every,
             scrub_documents,
+            counted: BTreeMap::new(),
+            counts_are_due: false,
             refusal: None,
         })
     }
@@ -241,6 +246,7 @@ impl Node {
     /// Makes everything staged durable and tells the probe. Afterwards the kept answers may be sent.
     pub fn commit(&mut self, env: &Env) -> Result<(), EngineError> {
         self.turned_away.drain(..).for_each(|event| env.probe.on(event));
+        self.tell_counts(env);
         let node = self.id;
         if !self.engine.has_staged() {
             self.tell_service(env);
@@ -297,6 +303,21 @@ impl Node {
         }
     }
 
+    /// How many tombstones there are, of the copies where that is known and has changed since it was told.
+    fn tell_counts(&mut self, env: &Env) {
+        if !std::mem::take(&mut self.counts_are_due) {
+            return;
+        }
+        let node = self.id;
+        for (shard, _) in self.engine.shards() {
+            if let Some(tombstones) = self.engine.tombstones(shard)
+                && self.counted.insert(shard, tombstones) != Some(tombstones)
+            {
+                env.probe.on(Event::Counted { node, shard, tombstones });
+            }
+        }
+    }
+
     /// Why the last commit turned everything away that had been staged, told once.
     pub fn take_refusal(&mut self) -> Option<EngineError> {
         self.refusal.take()
@@ -312,6 +333,7 @@ impl Node {
     pub fn tick(&mut self, now: Nanos) -> Result<(), EngineError> {
         if now >= self.scrub_at {
             self.scrub_at = now.saturating_add(self.scrub_every);
+            self.counts_are_due = true;
             for shard in self.scrub(self.scrub_documents)?.damaged {
                 tracing::warn!(node = %self.id, %shard, "rot was found; the copy is silent until it is readmitted");
             }

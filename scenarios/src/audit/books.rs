@@ -101,7 +101,7 @@ impl Books {
     /// Reaches a mark when a write becomes durable right before or after a migration enters a stage.
     pub(super) fn watch_boundaries(&mut self, event: &Event) {
         match event {
-            Event::Committed { .. } | Event::Served { .. } => {}
+            Event::Committed { .. } | Event::Served { .. } | Event::Counted { .. } => {}
             Event::Staged { stage, .. } => {
                 if self.recent_writes.contains(&true) {
                     count_mark(&format!("write within two events of {stage}"));

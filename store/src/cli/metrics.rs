@@ -18,7 +18,7 @@ use crate::net::tcp::{Stats, TcpNet};
 use crate::wire::Purpose;
 
 /// Every metric but the network's: name, kind, meaning.
-const METRICS: [(&str, &str, &str); 15] = [
+const METRICS: [(&str, &str, &str); 16] = [
     ("miroir_writes_total", "counter", "Client writes made durable on this node."),
     ("miroir_longest_write_gap_seconds", "gauge", "Longest time between two client writes of one shard on this node."),
     ("miroir_stale_epoch_rejections_total", "counter", "Client writes turned away because of their epoch."),
@@ -32,6 +32,11 @@ const METRICS: [(&str, &str, &str); 15] = [
         "Verifications that found replicas still different, so that a pass ran again.",
     ),
     ("miroir_anti_entropy_passes_total", "counter", "Anti-entropy passes that ended verified."),
+    (
+        "miroir_tombstones",
+        "gauge",
+        "Deleted documents that this node's copy still has to remember; absent until they were counted.",
+    ),
     ("miroir_migration_stage", "gauge", "1 for the stage that a migration is in."),
     ("miroir_migration_stage_age_seconds", "gauge", "Time since a migration that has not ended entered its stage."),
     ("miroir_migrations_ended_total", "counter", "Migrations that ended, by how."),
@@ -55,6 +60,7 @@ struct Counted {
     stages: BTreeMap<MigrationId, (ShardId, Stage, Nanos)>,
     written_at: BTreeMap<ShardId, Nanos>,
     lag: BTreeMap<ShardId, u64>,
+    tombstones: BTreeMap<ShardId, u64>,
     longest_gap: Nanos,
 }
 
@@ -90,6 +96,8 @@ impl Meter {
         values.push(("miroir_longest_write_gap_seconds".to_owned(), counted.longest_gap as f64 / 1e9));
         let lag = counted.lag.iter();
         values.extend(lag.map(|(shard, it)| (format!("miroir_lag_documents{{shard=\"{shard}\"}}"), *it as f64)));
+        let tombstones = counted.tombstones.iter();
+        values.extend(tombstones.map(|(shard, it)| (format!("miroir_tombstones{{shard=\"{shard}\"}}"), *it as f64)));
         for (id, (shard, stage, since)) in &counted.stages {
             let labels = format!("{{migration=\"{id}\",shard=\"{shard}\",stage=\"{stage}\"}}");
             values.push((format!("miroir_migration_stage{labels}"), 1.0));
@@ -139,6 +147,9 @@ impl Probe for Meter {
             Event::Fenced { node, shard, epoch, installed, writes } => {
                 tracing::debug!(%node, %shard, %epoch, %installed, writes = writes.len(), "fenced");
                 counted.add("miroir_stale_epoch_rejections_total", writes.len() as u64);
+            }
+            Event::Counted { shard, tombstones, .. } => {
+                counted.tombstones.insert(shard, tombstones);
             }
             Event::Repaired { purpose: Purpose::Copy, .. } => counted.add("miroir_copied_documents_total", 1),
             Event::Reconciled { shard, purpose, shipped, reruns } => {
@@ -249,6 +260,7 @@ pub(super) async fn serve(address: SocketAddr, meter: Arc<Meter>) -> std::io::Re
 mod tests {
     use super::*;
     use crate::env::real::MonotonicClock;
+    use crate::id::NodeId;
 
     #[test]
     fn every_metric_is_described_and_counted() {
@@ -258,6 +270,7 @@ mod tests {
             meter.on(Event::Staged { migration, shard, stage, reason: None });
         }
         meter.on(Event::Reconciled { shard, purpose: Purpose::Delta, shipped: 7, reruns: 2 });
+        meter.on(Event::Counted { node: NodeId(3), shard, tombstones: 5 });
         meter.on(Event::Refused { code: "UnsafeCutover".to_owned() });
         let text = meter.text();
         for line in [
@@ -265,6 +278,7 @@ mod tests {
             "miroir_migrations_ended_total{how=\"done\"} 1",
             "miroir_delta_documents_total 7",
             "miroir_lag_documents{shard=\"s2\"} 7",
+            "miroir_tombstones{shard=\"s2\"} 5",
             "miroir_verify_differences_total 2",
             "miroir_refusals_total{reason=\"UnsafeCutover\"} 1",
             "miroir_writes_total 0",

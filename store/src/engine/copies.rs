@@ -9,12 +9,12 @@ use std::sync::Arc;
 use super::ShardState;
 use super::digest::{Digest, NameHash};
 use super::names::{self, Names};
-use super::record::Held;
+use super::record::{Former, Held};
 use crate::config::ShardConfig;
 use crate::id::{Key, ShardId};
 
 /// A shard on this node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Copy {
     pub state: ShardState,
     /// Names the documents of this copy in the page file. A wipe takes the next number, and so takes no time; the
@@ -24,8 +24,25 @@ pub struct Copy {
     pub paged: bool,
     /// Whether the state differs from the one in the page file.
     pub dirty: bool,
+    /// How many of its documents are tombstones; `None` as long as nobody has read through what the page file had of it
+    /// when this process began.
+    pub tombstones: Option<u64>,
     pub memory: Memory,
     names: Names,
+}
+
+impl Default for Copy {
+    fn default() -> Copy {
+        Copy {
+            state: ShardState::default(),
+            incarnation: 0,
+            paged: false,
+            dirty: false,
+            tombstones: Some(0),
+            memory: Memory::default(),
+            names: Names::default(),
+        }
+    }
 }
 
 /// What a copy holds in front of the page file. Shared with snapshots; whoever changes it while one looks on changes
@@ -53,10 +70,8 @@ impl Copy {
         let fresh = Copy {
             state: ShardState { config: self.state.config.clone(), ..ShardState::default() },
             incarnation: self.incarnation + 1,
-            paged: false,
             dirty: true,
-            memory: Memory::default(),
-            names: Names::default(),
+            ..Copy::default()
         };
         std::mem::replace(self, fresh)
     }
@@ -69,6 +84,7 @@ enum Undo {
         previous: Option<Held>,
         sum: u64,
         documents: u64,
+        tombstones: Option<u64>,
         max_counter: u64,
     },
     /// The shard as it was; `None` if it was not known.
@@ -115,7 +131,8 @@ impl Copies {
         }
         let paged = state.documents > 0;
         let names = if paged { Names::unknown() } else { Names::default() };
-        let copy = Copy { state, incarnation, paged, names, ..Copy::default() };
+        let tombstones = if paged { None } else { Some(0) };
+        let copy = Copy { state, incarnation, paged, tombstones, names, ..Copy::default() };
         assert!(self.shards.insert(shard, copy).is_none(), "{shard} has one row");
     }
 
@@ -150,14 +167,17 @@ impl Copies {
         self.shards.get(&shard).is_some_and(|copy| copy.names.may_hold(name))
     }
 
-    /// Holds a document instead of `old`, the checksum of what the copy held under this key. `name` is the key's hash.
-    pub fn put(&mut self, shard: ShardId, key: &Key, name: NameHash, held: Held, old: Option<u64>) {
+    /// Holds a document instead of `old`, what the copy held under this key. `name` is the key's hash.
+    pub fn put(&mut self, shard: ShardId, key: &Key, name: NameHash, held: Held, old: Option<Former>) {
         let copy = self.shards.entry(shard).or_default();
         let bucket = name.bucket();
         let sum = copy.state.digest.0[usize::from(bucket)];
-        let (documents, max_counter) = (copy.state.documents, copy.state.max_counter);
-        let (gone, come) = if mutant!("M32") && held.value.is_none() { (0, 0) } else { (old.unwrap_or(0), held.sum) };
+        let (documents, tombstones, max_counter) = (copy.state.documents, copy.tombstones, copy.state.max_counter);
+        let (gone, come) =
+            if mutant!("M32") && held.value.is_none() { (0, 0) } else { (old.map_or(0, |old| old.sum), held.sum) };
         copy.state.documents += u64::from(old.is_none());
+        let (lost, won) = (old.is_some_and(|old| old.is_tombstone), held.value.is_none());
+        copy.tombstones = tombstones.map(|count| count + u64::from(won) - u64::from(lost));
         copy.state.digest.subtract(bucket, gone);
         copy.state.digest.add(bucket, come);
         copy.state.max_counter = max_counter.max(held.version.counter);
@@ -168,7 +188,7 @@ impl Copies {
             Some(previous) => self.bytes -= previous.bytes(key),
             None => self.documents += 1,
         }
-        self.undo.push(Undo::Put { shard, key: key.clone(), previous, sum, documents, max_counter });
+        self.undo.push(Undo::Put { shard, key: key.clone(), previous, sum, documents, tombstones, max_counter });
         if !copy.names.add(name) {
             self.grow_names(shard, name);
         }
@@ -186,13 +206,14 @@ impl Copies {
         assert!(copy.names.add(name), "there is room for it now, or no need");
     }
 
-    /// Forgets a document: `old` is the checksum of what the copy held under this key.
+    /// Forgets a tombstone: `old` is the checksum of what the copy held under this key.
     pub fn forget(&mut self, shard: ShardId, key: &Key, old: u64) {
         let copy = self.shards.get_mut(&shard).expect("a shard that holds the document");
         let bucket = Digest::bucket(key);
         let sum = copy.state.digest.0[usize::from(bucket)];
         copy.state.digest.subtract(bucket, old);
         copy.state.documents -= 1;
+        copy.tombstones = copy.tombstones.map(|count| count - 1);
         copy.dirty = true;
         let previous = Arc::make_mut(&mut copy.memory.table).remove(key);
         if let Some(previous) = &previous {
@@ -247,10 +268,11 @@ impl Copies {
     pub fn undo(&mut self) {
         while let Some(step) = self.undo.pop() {
             match step {
-                Undo::Put { shard, key, previous, sum, documents, max_counter } => {
+                Undo::Put { shard, key, previous, sum, documents, tombstones, max_counter } => {
                     let copy = self.shards.get_mut(&shard).expect("a shard that was put to");
                     copy.state.digest.0[usize::from(Digest::bucket(&key))] = sum;
                     copy.state.documents = documents;
+                    copy.tombstones = tombstones;
                     copy.state.max_counter = max_counter;
                     let undone = match previous {
                         Some(previous) => {
@@ -268,6 +290,7 @@ impl Copies {
                     let copy = self.shards.get_mut(&shard).expect("a shard that forgot");
                     copy.state.digest.0[usize::from(Digest::bucket(&key))] = sum;
                     copy.state.documents += 1;
+                    copy.tombstones = copy.tombstones.map(|count| count + 1);
                     if added {
                         Arc::make_mut(&mut copy.memory.forgotten).remove(&key);
                         self.documents -= 1;
@@ -294,6 +317,13 @@ impl Copies {
                     }
                 }
             }
+        }
+    }
+
+    /// Everything that a copy holds was read, and so many of it are tombstones.
+    pub fn counted(&mut self, shard: ShardId, tombstones: u64) {
+        if let Some(copy) = self.shards.get_mut(&shard) {
+            copy.tombstones = Some(tombstones);
         }
     }
 

@@ -187,6 +187,7 @@ impl Engine {
                     copy.state.damaged = true;
                     copy.dirty = true;
                     copy.state.documents = sums.len() as u64;
+                    copy.tombstones = None;
                     copy.state.digest = Digest::default();
                     for (name, sum) in &sums {
                         copy.state.digest.add(Bucket::of(name, 0).0 as u16, *sum);

@@ -38,6 +38,19 @@ impl Held {
     }
 }
 
+/// What is counted of a document that gives way to another, or is forgotten.
+#[derive(Clone, Copy, Debug)]
+pub struct Former {
+    pub sum: u64,
+    pub is_tombstone: bool,
+}
+
+impl From<Borrowed<'_>> for Former {
+    fn from(held: Borrowed<'_>) -> Former {
+        Former { sum: held.sum, is_tombstone: held.value.is_none() }
+    }
+}
+
 /// Covers key, version, whether there is a value, and the value. Two documents that differ in any of these differ
 /// here, on every node alike.
 pub fn checksum(name: &str, version: Version, value: Option<&[u8]>) -> u64 {

@@ -19,7 +19,7 @@ use super::copies::Copies;
 use super::digest::NameHash;
 use super::log::{Header, Log};
 use super::pages::Pages;
-use super::record::{self, Held, Operation};
+use super::record::{self, Former, Held, Operation};
 use crate::env::Disk;
 use crate::error::EngineError;
 use crate::id::{DiskId, Key, ShardId, Version};
@@ -136,13 +136,13 @@ fn replay(copies: &mut Copies, pages: Option<&Pages>, operation: Operation) -> R
         Operation::Put { shard, key, version, value } => {
             let name = NameHash::of(key.encoded());
             let old = if copies.may_hold(shard, name) { held(copies, pages, shard, &key)? } else { None };
-            copies.put(shard, &key, name, Held::new(&key, version, value), old.map(|(_, sum)| sum));
+            copies.put(shard, &key, name, Held::new(&key, version, value), old.map(|(_, former)| former));
         }
         Operation::Forget { shard, key, version } => {
-            if let Some((found, sum)) = held(copies, pages, shard, &key)?
+            if let Some((found, former)) = held(copies, pages, shard, &key)?
                 && found == version
             {
-                copies.forget(shard, &key, sum);
+                copies.forget(shard, &key, former.sum);
             }
         }
         Operation::Raise { shard, counter } => copies.raise(shard, counter),
@@ -153,23 +153,23 @@ fn replay(copies: &mut Copies, pages: Option<&Pages>, operation: Operation) -> R
     Ok(())
 }
 
-/// Version and checksum of what a copy holds under this key.
+/// Version of what a copy holds under this key, and what is counted of it.
 fn held(
     copies: &mut Copies,
     pages: Option<&Pages>,
     shard: ShardId,
     key: &Key,
-) -> Result<Option<(Version, u64)>, EngineError> {
+) -> Result<Option<(Version, Former)>, EngineError> {
     let Some(copy) = copies.get(shard) else {
         return Ok(None);
     };
     if let Some(held) = copy.memory.table.get(key) {
-        return Ok(Some((held.version, held.sum)));
+        return Ok(Some((held.version, held.borrowed().into())));
     }
     let Some(pages) = pages.filter(|_| copy.paged && !copy.memory.forgotten.contains(key)) else {
         return Ok(None);
     };
-    match pages.document(shard, copy.incarnation, key, |held| (held.version, held.sum)) {
+    match pages.document(shard, copy.incarnation, key, |held| (held.version, held.into())) {
         Ok(held) => Ok(held),
         // What was replaced has rotted since. The copy is silent from here on, and the rest can open.
         Err(EngineError::Damaged { .. }) => {

@@ -15,6 +15,7 @@ use super::Engine;
 use super::digest::{Bucket, Digest};
 use super::flush::Limits;
 use super::reads::Range;
+use super::record::Former;
 use crate::error::EngineError;
 use crate::id::{Key, ShardId};
 
@@ -38,26 +39,29 @@ pub(super) struct Pass {
     next: String,
     digest: Digest,
     documents: u64,
+    tombstones: u64,
 }
 
 impl Pass {
     fn of(shard: ShardId) -> Pass {
-        Pass { shard, next: String::new(), digest: Digest::default(), documents: 0 }
+        Pass { shard, next: String::new(), digest: Digest::default(), documents: 0, tombstones: 0 }
     }
 
-    /// A document changes: its checksum was `old` and will be `new`; `None` where there is no document.
-    pub(super) fn replaced(&mut self, shard: ShardId, key: &Key, old: Option<u64>, new: Option<u64>) {
+    /// A document changes from `old` to `new`; `None` where there is no document.
+    pub(super) fn replaced(&mut self, shard: ShardId, key: &Key, old: Option<Former>, new: Option<Former>) {
         if shard != self.shard || key.encoded() >= self.next.as_str() {
             return;
         }
         let bucket = Digest::bucket(key);
         if let Some(old) = old {
-            self.digest.subtract(bucket, old);
+            self.digest.subtract(bucket, old.sum);
             self.documents = self.documents.wrapping_sub(1);
+            self.tombstones = self.tombstones.wrapping_sub(u64::from(old.is_tombstone));
         }
         if let Some(new) = new {
-            self.digest.add(bucket, new);
+            self.digest.add(bucket, new.sum);
             self.documents = self.documents.wrapping_add(1);
+            self.tombstones = self.tombstones.wrapping_add(u64::from(new.is_tombstone));
         }
     }
 }
@@ -103,6 +107,7 @@ impl Engine {
             done.documents += 1;
             pass.digest.add(Bucket::of(name, 0).0 as u16, found.sum);
             pass.documents += 1;
+            pass.tombstones += u64::from(found.value.is_none());
             ControlFlow::Continue(())
         });
         let is_damaged = match visited {
@@ -117,6 +122,9 @@ impl Engine {
             Err(EngineError::Damaged { .. }) => true,
             Err(error) => return Err(error),
         };
+        if !is_damaged {
+            self.copies.counted(shard, pass.tombstones);
+        }
         if is_damaged && self.shard(shard).is_some_and(|state| !state.damaged) {
             self.mark_damaged(shard)?;
             done.damaged.push(shard);

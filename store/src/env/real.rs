@@ -108,6 +108,12 @@ impl Disk for FileDisk {
         names.sort();
         Ok(names)
     }
+
+    #[cfg(not(madsim))]
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let system = rustix::fs::fstatvfs(&self.directory.handle)?;
+        Ok(Some(system.f_bavail.saturating_mul(system.f_frsize)))
+    }
 }
 
 #[derive(Debug)]
@@ -234,6 +240,8 @@ mod tests {
         disk.remove("b.1").expect("removed");
         disk.remove("b.1").expect("removing twice is removing once");
         assert_eq!(disk.list().expect("a list"), ["a"]);
+        #[cfg(not(madsim))]
+        assert!(disk.free_bytes().expect("an answer").is_some_and(|free| free > 0));
         fs::remove_dir_all(&path).expect("cleaned up");
     }
 

@@ -28,6 +28,16 @@ impl Node {
                     finished: done.finished,
                 }
             }
+            NodeQuestion::Room => {
+                let counted = self.engine.shards();
+                let counted = counted.filter_map(|(shard, _)| Some((shard, self.engine.tombstones(shard)?)));
+                NodeReply::Room {
+                    node: self.id,
+                    page_bytes: self.engine.page_bytes()?,
+                    free_bytes: self.engine.free_bytes()?,
+                    tombstones: counted.collect(),
+                }
+            }
         };
         self.answer(from, Message::NodeReply { n, reply });
         Ok(())

@@ -118,6 +118,8 @@ pub enum NodeQuestion {
     Scrub {
         documents: u32,
     },
+    /// What its data takes and has left of the disk. A node of an older program does not know the question.
+    Room,
 }
 
 /// What a node answers an operator.
@@ -133,6 +135,14 @@ pub enum NodeReply {
     },
     /// As [`Scrubbed`](crate::engine::Scrubbed).
     Scrubbed { node: NodeId, documents: u64, damaged: Vec<ShardId>, replaced: bool, finished: bool },
+    Room {
+        node: NodeId,
+        page_bytes: u64,
+        /// `None` where the system does not say.
+        free_bytes: Option<u64>,
+        /// Tombstones of each copy of which they have been counted since the node's start.
+        tombstones: Vec<(ShardId, u64)>,
+    },
 }
 
 /// One copy on one node.

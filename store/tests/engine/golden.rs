@@ -205,6 +205,7 @@ pub fn messages() -> Vec<Message> {
     let copies = vec![CopyStats { shard, epoch, member: true, documents: 4, max_counter: 5, damaged: false }];
     let stats = NodeReply::Stats { node, disk: DiskId(11), log_bytes: 6, unflushed: 7, copies };
     let scrubbed = NodeReply::Scrubbed { node, documents: 4, damaged: vec![shard], replaced: false, finished: true };
+    let room = NodeReply::Room { node, page_bytes: 8, free_bytes: Some(9), tombstones: vec![(shard, 10)] };
     let command = CommandId { operator: 10, n: 1 };
     let configs = vec![config.clone()];
     vec![
@@ -307,6 +308,8 @@ pub fn messages() -> Vec<Message> {
         Message::Command { id: command, command: Command::GiveUp { shard, copies: vec![node] } },
         Message::Promise { generation: 2 },
         Message::Promised { node, generation: 2, configs },
+        Message::AskNode { n: 1, question: NodeQuestion::Room },
+        Message::NodeReply { n: 1, reply: room },
     ]
 }
 

@@ -167,6 +167,10 @@ impl Model {
             for (key, held) in &page.documents {
                 assert_eq!(engine.get(shard, key)?.as_ref(), Some(held), "{shard} {key}: get and page");
             }
+            if let Some(tombstones) = engine.tombstones(shard) {
+                let counted = page.documents.iter().filter(|(_, held)| held.value.is_none()).count();
+                assert_eq!(tombstones, counted as u64, "{shard}: the tombstones kept up are those in the page");
+            }
             let (digest, count) = engine.recount(shard)?;
             assert!(digest == state.digest, "{shard}: the digest kept up is the digest recounted");
             assert_eq!(count, state.documents, "{shard}: the count kept up is the recount");

@@ -214,3 +214,30 @@ fn a_node_searches_in_the_background() {
     let node = Node::open(NodeId(0), &crate::reconcile::env(&disk.crash(&mut Rng(1))), options).expect("it opens");
     assert!(node.engine().shard(S0).expect("known").damaged, "the mark is durable");
 }
+
+/// What a process has written itself it has counted; what it finds in the pages it counts as a pass goes over it.
+#[test]
+fn tombstones_that_were_there_are_counted_by_one_pass() {
+    let disk = TestDisk::default();
+    let mut engine = open(&disk, 4).expect("an empty disk");
+    for n in 0..20_u64 {
+        let value = (!n.is_multiple_of(5)).then(|| vec![1; 9].into());
+        engine.put(S0, &key(n), version(n + 1, 5), value).expect("a put");
+        engine.commit().expect("a commit");
+    }
+    assert_eq!(engine.tombstones(S0), Some(4));
+    drop(engine);
+    let mut engine = open(&disk.restart(), 4).expect("it recovers");
+    assert_eq!(engine.tombstones(S0), None);
+    engine.put(S0, &key(1), version(30, 5), None).expect("a put");
+    assert_eq!(engine.tombstones(S0), None, "one more than nobody knows");
+    while !engine.scrub(3).expect("no rot").finished {
+        // Behind the cursor or in front of it, this one gives way to a document.
+        engine.put(S0, &key(5), version(31, 5), Some(vec![2; 9].into())).expect("a put");
+    }
+    assert_eq!(engine.tombstones(S0), Some(4));
+    assert!(engine.forget(S0, &key(0), version(1, 5)).expect("it is read"));
+    assert_eq!(engine.tombstones(S0), Some(3));
+    engine.drop_copy(S0).expect("a drop");
+    assert_eq!(engine.tombstones(S0), Some(0));
+}
