@@ -18,6 +18,7 @@ pub mod print;
 mod process;
 pub mod session;
 pub mod settings;
+mod stats;
 mod upkeep;
 mod verify;
 
@@ -25,7 +26,7 @@ use std::path::PathBuf;
 
 use arguments::{Cli, Command, Global, Stop};
 use exit::{ExitCode, Failure};
-use print::{note, out};
+use print::out;
 use session::Session;
 use settings::{FILE_VARIABLE, Settings};
 
@@ -40,8 +41,7 @@ pub fn main() -> std::process::ExitCode {
             return ExitCode::AsExpected.into();
         }
         Err(Stop::Failure(failure)) => {
-            note(format!("error: {failure}"));
-            return failure.exit.into();
+            return print::failure(&failure, arguments::want_json(std::env::args_os())).into();
         }
     };
     run(&cli).unwrap_or_else(|failure| print::failure(&failure, cli.global.json)).into()
@@ -51,10 +51,17 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Key => {
-            out(SharedKey::fresh().to_hex());
+            let key = SharedKey::fresh().to_hex();
+            match global.json {
+                true => print::json(&serde_json::json!({ "key": key })),
+                false => out(key),
+            }
             Ok(ExitCode::AsExpected)
         }
         Command::Config => config(global),
+        Command::Node | Command::Coordinator { .. } if global.dry_run => Err(Failure::usage(
+            "a process is run or it is not: there is no --dry-run of it; `miroir config` checks its settings",
+        )),
         Command::Node => process::node(settings(global)?),
         Command::Coordinator { gone } => process::coordinator(settings(global)?, gone),
         Command::Cluster(command) => local::run(command, global),
@@ -86,7 +93,7 @@ async fn ask(command: &Command, global: &Global, session: &mut Session) -> Resul
         Command::Migrate(command) => migrate::run(session, global, command).await,
         Command::AntiEntropy(command) => upkeep::anti_entropy(session, global, command).await,
         Command::Scrub { node } => upkeep::scrub(session, global, *node).await,
-        Command::Stats => upkeep::stats(session, global).await,
+        Command::Stats => stats::stats(session, global).await,
         Command::Dump(command) => command.ask(session, global).await,
         Command::Node | Command::Coordinator { .. } | Command::Cluster(_) | Command::Key | Command::Config => {
             unreachable!("these ask nobody")

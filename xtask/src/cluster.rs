@@ -180,16 +180,22 @@ impl Cluster {
 
     /// Runs a command of the operator, which must end with exit code 0. Returns what it printed.
     pub fn miroir(&self, arguments: &[&str]) -> Result<String, Failure> {
-        let mut command = Command::new(&self.program);
-        command.args(arguments).env("MIROIR_CONFIG", self.folder.join("miroir.toml"));
-        let output = command.output().map_err(|error| Failure::io("start", "miroir", &error))?;
-        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        match output.status.success() {
-            true => Ok(stdout.into_owned()),
-            false => {
-                let line = format!("`miroir {}`: {}{}", arguments.join(" "), stdout.trim(), stderr.trim());
-                Err(Failure { exit: ExitCode::Finding, line })
-            }
+        miroir(&self.program, &self.folder, arguments)
+    }
+}
+
+/// Runs a command of the operator of the cluster whose settings lie in `folder`; it must end with exit code 0. Returns
+/// what it printed.
+pub fn miroir(program: &Path, folder: &Path, arguments: &[&str]) -> Result<String, Failure> {
+    let mut command = Command::new(program);
+    command.args(arguments).env("MIROIR_CONFIG", folder.join("miroir.toml"));
+    let output = command.output().map_err(|error| Failure::io("start", "miroir", &error))?;
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    match output.status.success() {
+        true => Ok(stdout.into_owned()),
+        false => {
+            let line = format!("`miroir {}`: {}{}", arguments.join(" "), stdout.trim(), stderr.trim());
+            Err(Failure { exit: ExitCode::Finding, line })
         }
     }
 }

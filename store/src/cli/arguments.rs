@@ -286,6 +286,11 @@ pub fn parse<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) 
     })
 }
 
+/// Whether a command line that could not be read asks for JSON all the same.
+pub fn want_json(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    arguments.into_iter().take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
 /// Clap's error as one line.
 fn explain(error: &clap::Error) -> String {
     let text = error.render().to_string();

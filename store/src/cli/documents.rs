@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::cli::arguments::Global;
 use crate::cli::exit::{ExitCode, Failure};
-use crate::cli::print::{self, note, out};
+use crate::cli::print::{self, bar, out};
 use crate::cli::session::Session;
 use crate::env::Nanos;
 use crate::id::{Key, MAX_VALUE_BYTES, ShardId, Value, Version};
@@ -161,8 +161,7 @@ pub(super) async fn scan(
         }
     }
     if reading.read == 0 {
-        note(format!("{collection} has no such documents"));
-        return Ok(ExitCode::NothingRan);
+        return Err(Failure::nothing("Absent", format!("{collection} has no such documents")));
     }
     Ok(ExitCode::AsExpected)
 }
@@ -176,8 +175,11 @@ pub(super) async fn drop_collection(
     let mut reading = Reading::begin(session, collection, "").await?;
     let mut client = session.client()?;
     let mut unknown = 0;
+    let doing = if global.dry_run { "found" } else { "deleted" };
+    let bar = bar(None, &format!("{{spinner}} {{pos}} documents {doing}, {{per_sec}}, {{elapsed}}"));
     while let Some(documents) = reading.next(&mut client, PAGE_DOCUMENTS).await? {
         if global.dry_run {
+            bar.set_position(reading.read);
             continue;
         }
         let deletes = documents.into_iter().map(|(key, ..)| Request::Delete { key }).collect();
@@ -186,9 +188,11 @@ pub(super) async fn drop_collection(
             if let Some((_, outcome)) = client.completed(Nanos::MAX).await {
                 waiting -= 1;
                 unknown += u64::from(!matches!(outcome, Outcome::Ok { .. }));
+                bar.inc(1);
             }
         }
     }
+    bar.finish_and_clear();
     let count = reading.read;
     if unknown > 0 {
         return Err(Failure {

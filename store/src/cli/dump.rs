@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::cli::arguments::Global;
@@ -229,13 +229,28 @@ impl DumpCommand {
             primary_key: primary_key.clone(),
             with_keys: *with_keys,
         };
-        let output = File::create_new(file).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                Failure::refused("Exists", format!("{} is there already; name another file", file.display()))
+        let is_there = || Failure::refused("Exists", format!("{} is there already; name another file", file.display()));
+        let mut bar = Bar::new(0);
+        if global.dry_run {
+            if file.exists() {
+                return Err(is_there());
             }
+            // Everything is read, so that what an export would end with is found out.
+            let read = export(target, &options, io::sink(), &mut bar).await;
+            bar.end();
+            let export::Exported { documents, indexes, .. } = read.map_err(|error| failure(&error))?;
+            match global.json {
+                true => print::json(&json!({ "indexes": indexes, "documents": documents, "dry_run": true })),
+                false => {
+                    out(format!("{}: {documents} documents in {indexes} indexes would be written", file.display()))
+                }
+            }
+            return Ok(ExitCode::AsExpected);
+        }
+        let output = File::create_new(file).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => is_there(),
             _ => Failure::io("create", file.display(), &error),
         })?;
-        let mut bar = Bar::new(0);
         let exported = export(target, &options, BufWriter::new(&output), &mut bar).await;
         bar.end();
         let exported = exported.and_then(|done| {
@@ -362,9 +377,8 @@ struct Bar {
 
 impl Bar {
     fn new(bytes: u64) -> Bar {
-        let bar = ProgressBar::new(bytes);
-        let style = "{prefix:8} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {msg}, {eta} left";
-        bar.set_style(ProgressStyle::with_template(style).expect("a good template"));
+        let bar =
+            print::bar(Some(bytes), "{prefix:8} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {msg}, {eta} left");
         Bar { bar, phase: None, bytes }
     }
 

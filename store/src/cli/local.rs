@@ -64,20 +64,24 @@ fn up(plan: &Plan, dir: &Path, detach: bool, global: &Global) -> Result<ExitCode
         return Err(Failure::usage(text));
     }
     let names = names(plan.nodes);
-    if global.dry_run {
-        out(format!("would start {} in {}", names.join(" "), dir.display()));
-        return Ok(ExitCode::AsExpected);
-    }
     let started = Instant::now();
     let is_new = !dir.join("miroir.toml").exists();
-    if is_new {
-        write_settings(plan, dir)?;
-    }
-    let present: Vec<String> = names.iter().filter(|name| dir.join(format!("{name}.toml")).exists()).cloned().collect();
-    if present.len() != names.len() || dir.join(format!("n{}.toml", plan.nodes + 1)).exists() {
+    let are_laid_out = names.iter().all(|name| dir.join(format!("{name}.toml")).exists());
+    if !is_new && (!are_laid_out || dir.join(format!("n{}.toml", plan.nodes + 1)).exists()) {
         let text =
             format!("{} holds a cluster of another size; give the same --nodes, or another --dir", dir.display());
         return Err(Failure::usage(text));
+    }
+    if global.dry_run {
+        let absent: Vec<&str> = names.iter().map(String::as_str).filter(|name| !is_running(dir, name)).collect();
+        match global.json {
+            true => print::json(&json!({ "dir": dir, "would_start": absent, "dry_run": true })),
+            false => out(format!("would start {} in {}", listing(&absent), dir.display())),
+        }
+        return Ok(ExitCode::AsExpected);
+    }
+    if is_new {
+        write_settings(plan, dir)?;
     }
     // Those that run already are left alone: a cluster of which some were killed is made whole again.
     let mut pids = listed(dir).unwrap_or_default();
@@ -162,6 +166,11 @@ fn write_settings(plan: &Plan, dir: &Path) -> Result<(), Failure> {
 /// The number in a name that was made here.
 fn number(name: &str) -> u32 {
     name.strip_prefix('n').and_then(|number| number.parse().ok()).expect("nodes are named n1, n2, ...")
+}
+
+/// Names of processes for a person.
+fn listing(names: &[&str]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(" ") }
 }
 
 /// Starts the process of this name; it outlives this one unless it is ended.
@@ -272,7 +281,10 @@ fn down(dir: &Path, global: &Global) -> Result<ExitCode, Failure> {
         listed.iter().filter(|(name, _)| is_running(dir, name)).map(|(name, pid)| (name, *pid)).collect();
     if global.dry_run {
         let names: Vec<&str> = alive.keys().map(|name| name.as_str()).collect();
-        out(format!("would end {}", names.join(" ")));
+        match global.json {
+            true => print::json(&json!({ "dir": dir, "would_end": names, "dry_run": true })),
+            false => out(format!("would end {}", listing(&names))),
+        }
         return Ok(ExitCode::AsExpected);
     }
     alive.values().for_each(|pid| tell(*pid, Signal::TERM));

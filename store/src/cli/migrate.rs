@@ -114,10 +114,11 @@ async fn status(session: &mut Session, global: &Global, id: Option<MigrationId>)
         Some(id) => vec![find(&inspection, id)?],
         None => inspection.migrations,
     };
+    if shown.is_empty() {
+        return Err(Failure::nothing("NoMigrations", "no migration has been planned"));
+    }
     if global.json {
         shown.iter().for_each(|it| print::json(&as_json(it)));
-    } else if shown.is_empty() {
-        note("no migration has been planned");
     } else {
         let rows = shown.iter().map(|it| {
             let record = &it.record;
@@ -133,7 +134,7 @@ async fn status(session: &mut Session, global: &Global, id: Option<MigrationId>)
         });
         table(&["ID", "SHARD", "FROM -> TO", "STAGE", "ATTEMPT", "LAST ABORTED BECAUSE"], rows);
     }
-    Ok(if shown.is_empty() { ExitCode::NothingRan } else { ExitCode::AsExpected })
+    Ok(ExitCode::AsExpected)
 }
 
 /// Prints every stage as it ends, until the migration has ended.

@@ -1,6 +1,7 @@
 //! Everything that is printed: results on stdout, the rest on stderr, colour where a terminal has it.
 
 use comfy_table::{Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use serde::Serialize;
 
@@ -45,6 +46,12 @@ pub fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     });
     let lines: Vec<String> = table.lines().map(|line| line.trim().to_owned()).collect();
     out(lines.join("\n"));
+}
+
+/// How far something has come that may take long; nothing where nobody looks on.
+pub fn bar(total: Option<u64>, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).expect("a good template");
+    total.map_or_else(ProgressBar::no_length, ProgressBar::new).with_style(style)
 }
 
 /// A duration as a person reads it.

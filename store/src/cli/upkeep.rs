@@ -1,11 +1,11 @@
-//! Anti-entropy, scrubbing, and what nodes hold.
+//! Anti-entropy and scrubbing.
 
 use serde_json::json;
 
 use crate::cli::arguments::{AntiEntropyCommand, Global};
 use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::members::done;
-use crate::cli::print::{self, note, out, seconds, table};
+use crate::cli::print::{self, bar, out, seconds, table};
 use crate::cli::session::Session;
 use crate::env::millis;
 use crate::id::{NodeId, ShardId};
@@ -13,6 +13,8 @@ use crate::wire::{Command, NodeQuestion, NodeReply, Reply};
 
 /// Documents per step of a scrub: a node answers others between two steps.
 const STEP_DOCUMENTS: u32 = 512;
+/// How long nothing may happen to the passes that an operator waits for, in waits for one answer.
+const PATIENCE_IN_REQUESTS: u64 = 6;
 
 pub(super) async fn anti_entropy(
     session: &mut Session,
@@ -66,25 +68,29 @@ async fn compare(session: &mut Session, global: &Global) -> Result<ExitCode, Fai
         other => return Err(Failure::internal(format!("the coordinator answered something else: {other:?}"))),
     };
     if shards.is_empty() {
-        note("every shard has one replica: there is nothing to compare");
-        return Ok(ExitCode::NothingRan);
+        let text = "every shard has one replica: there is nothing to compare";
+        return Err(Failure::nothing("NothingToCompare", text));
     }
     if global.dry_run {
         done(global);
         return Ok(ExitCode::AsExpected);
     }
+    let bar = bar(Some(shards.len() as u64), "{bar:30} {pos}/{len} shards compared, {msg}");
     let mut waiting = shards;
     let mut repaired = 0;
     let mut compared = 0;
-    let patience = millis(6 * session.settings.request_timeout_ms);
+    // Each pass that ends shows that the others may: only a silence of all is one too many.
+    let patience_ms = PATIENCE_IN_REQUESTS * session.settings.request_timeout_ms;
+    let mut advanced_at = started;
     while !waiting.is_empty() {
-        if session.now() > started + patience {
-            let names: Vec<String> = waiting.iter().map(ToString::to_string).collect();
-            return Err(Failure::nothing("Unfinished", format!("no pass over {} has ended yet", names.join(" "))));
+        if session.now() > advanced_at + millis(patience_ms) {
+            bar.finish_and_clear();
+            return Err(unfinished(&waiting, compared, patience_ms));
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         let since = session.now().saturating_sub(started);
         let passes = session.inspect().await?.passes;
+        let before = compared;
         waiting.retain(|shard| {
             let ended = passes.iter().find(|pass| pass.shard == *shard && pass.ended_ago < since);
             if let Some(pass) = ended {
@@ -93,14 +99,34 @@ async fn compare(session: &mut Session, global: &Global) -> Result<ExitCode, Fai
             }
             ended.is_none()
         });
+        if compared > before {
+            advanced_at = session.now();
+            bar.set_position(compared);
+            bar.set_message(format!("{repaired} documents repaired"));
+        }
     }
+    bar.finish_and_clear();
     match global.json {
-        true => print::json(&json!({ "shards": compared, "repaired": repaired })),
+        true => print::json(&json!({ "shards": compared, "repaired": repaired, "dry_run": false })),
         false => out(format!("{compared} shards compared, {repaired} documents repaired")),
     }
     Ok(ExitCode::AsExpected)
 }
 
+/// Nobody waits for these passes any more; the coordinator goes on with them.
+fn unfinished(waiting: &[ShardId], compared: u64, patience_ms: u64) -> Failure {
+    let names: Vec<String> = waiting.iter().map(ToString::to_string).collect();
+    let (names, seconds) = (names.join(" "), patience_ms as f64 / 1e3);
+    Failure::nothing(
+        "Unfinished",
+        format!(
+            "{compared} shards compared, and no pass over {names} has ended for {seconds} s; the passes go on all the \
+             same: see `miroir anti-entropy status`, and `miroir nodes list` for who does not answer"
+        ),
+    )
+}
+
+/// Reads every document of one node, or of all, back.
 pub(super) async fn scrub(session: &mut Session, global: &Global, node: Option<NodeId>) -> Result<ExitCode, Failure> {
     let nodes: Vec<NodeId> = match node {
         Some(node) => vec![node],
@@ -108,82 +134,69 @@ pub(super) async fn scrub(session: &mut Session, global: &Global, node: Option<N
     };
     let mut found = ExitCode::AsExpected;
     for node in nodes {
-        let (mut read, mut rotten, mut again) = (0, Vec::<ShardId>::new(), false);
-        // The first end may be that of a pass which others began: only a pass from its beginning has read everything.
-        let mut ends = 0;
-        while ends < 2 {
-            let question = NodeQuestion::Scrub { documents: STEP_DOCUMENTS };
-            let Some(NodeReply::Scrubbed { documents, damaged, replaced, finished, .. }) =
-                session.ask_node(node, question).await
-            else {
-                return Err(Failure::nothing("Unreachable", format!("{node} did not answer; see `miroir nodes list`")));
-            };
-            read += documents;
-            rotten.extend(damaged);
-            again |= replaced;
-            if finished {
-                ends += 1;
-                if ends == 1 {
-                    read = 0;
-                }
+        let silent = || Failure::nothing("Unreachable", format!("{node} did not answer; see `miroir nodes list`"));
+        let Some(NodeReply::Stats { copies, .. }) = session.ask_node(node, NodeQuestion::Stats).await else {
+            return Err(silent());
+        };
+        let documents: u64 = copies.iter().map(|copy| copy.documents).sum();
+        if global.dry_run {
+            match global.json {
+                true => print::json(&json!({ "node": node.0, "documents": documents, "dry_run": true })),
+                false => out(format!("{node}: {documents} documents would be read")),
             }
+            continue;
         }
-        if !rotten.is_empty() {
+        let scrubbed = scrub_node(session, node, documents).await.ok_or_else(silent)?;
+        if !scrubbed.damaged.is_empty() {
             found = ExitCode::Finding;
         }
+        let Pass { documents, damaged, replaced } = scrubbed;
         if global.json {
-            let damaged: Vec<u32> = rotten.iter().map(|shard| shard.0).collect();
-            print::json(&json!({ "node": node.0, "documents": read, "damaged": damaged, "replaced": again }));
+            let damaged: Vec<u32> = damaged.iter().map(|shard| shard.0).collect();
+            print::json(&json!({ "node": node.0, "documents": documents, "damaged": damaged, "replaced": replaced,
+                                 "dry_run": false }));
         } else {
-            let damaged: Vec<String> = rotten.iter().map(ToString::to_string).collect();
-            let verdict =
-                if damaged.is_empty() { "no rot".to_owned() } else { format!("rot in {}", damaged.join(" ")) };
-            out(format!("{node}: {read} documents read, {verdict}"));
+            let names: Vec<String> = damaged.iter().map(ToString::to_string).collect();
+            let verdict = if names.is_empty() { "no rot".to_owned() } else { format!("rot in {}", names.join(" ")) };
+            out(format!("{node}: {documents} documents read, {verdict}"));
         }
     }
     Ok(found)
 }
 
-pub(super) async fn stats(session: &mut Session, global: &Global) -> Result<ExitCode, Failure> {
-    let nodes: Vec<NodeId> = session.inspect().await?.nodes.iter().map(|it| it.node).collect();
-    let mut rows = Vec::new();
-    let mut silent = Vec::new();
-    for node in nodes {
-        let Some(NodeReply::Stats { disk, log_bytes, unflushed, copies, .. }) =
-            session.ask_node(node, NodeQuestion::Stats).await
+/// What a pass over one node has read and found.
+#[derive(Default)]
+struct Pass {
+    documents: u64,
+    damaged: Vec<ShardId>,
+    replaced: bool,
+}
+
+/// One pass from its beginning to its end; `None` if the node falls silent. `expected`: about so many documents.
+async fn scrub_node(session: &mut Session, node: NodeId, expected: u64) -> Option<Pass> {
+    let bar = bar(Some(expected), &format!("{node} {{bar:30}} {{pos}}/{{len}} documents read, {{eta}} left"));
+    let mut pass = Pass::default();
+    // The first end may be that of a pass which others began: only a pass from its beginning has read everything.
+    let mut ends = 0;
+    while ends < 2 {
+        let question = NodeQuestion::Scrub { documents: STEP_DOCUMENTS };
+        let Some(NodeReply::Scrubbed { documents, damaged, replaced, finished, .. }) =
+            session.ask_node(node, question).await
         else {
-            silent.push(node);
-            continue;
+            bar.finish_and_clear();
+            return None;
         };
-        let held: Vec<_> = copies.iter().filter(|copy| copy.member || copy.documents > 0).collect();
-        let documents: u64 = held.iter().map(|copy| copy.documents).sum();
-        if global.json {
-            let copies: Vec<_> = held
-                .iter()
-                .map(|copy| {
-                    json!({ "shard": copy.shard.0, "epoch": copy.epoch.to_string(), "member": copy.member,
-                            "documents": copy.documents, "damaged": copy.damaged })
-                })
-                .collect();
-            print::json(&json!({ "node": node.0, "disk": format!("{:032x}", disk.0), "documents": documents,
-                                 "log_bytes": log_bytes, "unflushed": unflushed, "copies": copies }));
-        } else {
-            let damaged = held.iter().filter(|copy| copy.damaged).count();
-            rows.push(vec![
-                node.to_string(),
-                disk.to_string(),
-                held.len().to_string(),
-                documents.to_string(),
-                log_bytes.to_string(),
-                damaged.to_string(),
-            ]);
+        pass.documents += documents;
+        pass.damaged.extend(damaged);
+        pass.replaced |= replaced;
+        if finished {
+            ends += 1;
+            if ends == 1 {
+                pass.documents = 0;
+            }
         }
+        bar.set_position(pass.documents);
     }
-    if !global.json {
-        table(&["NODE", "DISK", "COPIES", "DOCUMENTS", "LOG BYTES", "DAMAGED"], rows);
-    }
-    match silent.first() {
-        Some(node) => Err(Failure::nothing("Unreachable", format!("{node} did not answer; see `miroir nodes list`"))),
-        None => Ok(ExitCode::AsExpected),
-    }
+    bar.finish_and_clear();
+    Some(pass)
 }

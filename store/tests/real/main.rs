@@ -6,14 +6,16 @@
 
 mod dump;
 mod lost;
+mod operator;
 mod retry;
 mod runbook;
+mod tombstones;
 mod upgrade;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use miroir_store::env::real::FileDisk;
@@ -128,13 +130,18 @@ fn the_gate_cannot_be_passed_from_the_command_line() {
     cluster.miroir(&["migrate", "verify", "m2"], 0);
 }
 
-/// Three nodes for `s0` of which one does not hold it.
-fn held(cluster: &Cluster) -> String {
+/// The nodes that hold a shard.
+fn holding(cluster: &Cluster, shard: usize) -> Vec<u64> {
     let listed = cluster.miroir(&["--json", "shards", "list"], 0);
-    let first = listed.lines().next().expect("a shard");
-    let new = first.split_once(r#""new":["#).and_then(|(_, rest)| rest.split_once(']')).expect("its nodes").0;
-    let holding: Vec<&str> = new.split(',').collect();
-    let joins = ["1", "2", "3", "4"].into_iter().find(|node| !holding.contains(node)).expect("one of four is free");
+    let line = listed.lines().nth(shard).expect("a shard");
+    let config: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    config["new"].as_array().expect("nodes").iter().map(|node| node.as_u64().expect("a number")).collect()
+}
+
+/// Three nodes for `s0` of which one of four does not hold it.
+fn held(cluster: &Cluster) -> String {
+    let holding = holding(cluster, 0);
+    let joins = (1..=4).find(|node| !holding.contains(node)).expect("one of four is free");
     format!("n{},n{},n{joins}", holding[0], holding[1])
 }
 
@@ -147,37 +154,62 @@ impl Drop for Stop<'_> {
     }
 }
 
+/// What `--watch` prints of a migration that is done, each stage as it ended; of attempts, the last.
+fn assert_every_stage(watched: &str, id: &str) {
+    let begin = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+    let begins: Vec<String> = watched.lines().map(begin).collect();
+    assert!(begins.ends_with(&["DualWrite", "Drain", "DeltaPass", "Activate", "Cleanup", id].map(str::to_owned)));
+    assert!(watched.contains(&format!("{id} is done: s0 is held by ")), "{watched}");
+}
+
 /// One process after another writes a document meanwhile, and each must be told that it is written.
 #[test]
-fn a_migration_is_aborted_and_another_finished_while_documents_are_written() {
-    let cluster = Cluster::up("abort", &["--nodes", "4", "--shards", "2"]);
-    let target = held(&cluster);
+fn a_migration_an_abort_and_the_way_back_are_watched_while_documents_are_written() {
+    let cluster = Cluster::up("abort", &["--nodes", "5", "--shards", "1"]);
+    let holding = holding(&cluster, 0);
+    let joining: Vec<String> = (1..=5).filter(|node| !holding.contains(node)).map(|node| format!("n{node}")).collect();
+    let target = format!("n{},{}", holding[0], joining.join(","));
     let stop = AtomicBool::new(false);
+    let acked = AtomicUsize::new(0);
     let written = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            let mut written = 0;
             while !stop.load(Ordering::Relaxed) {
-                cluster.miroir(&["put", &format!("movies/{written}"), "under load"], 0);
-                written += 1;
+                let id = acked.load(Ordering::Relaxed);
+                cluster.miroir(&["put", &format!("movies/{id}"), "under load"], 0);
+                acked.store(id + 1, Ordering::Relaxed);
             }
-            written
+            acked.load(Ordering::Relaxed)
         });
         let end = Stop(&stop);
+        // What is done in here is done under load: a write begins before it and ends after it began.
+        let under_load = |does: &mut dyn FnMut() -> String| {
+            let before = acked.load(Ordering::Relaxed);
+            let printed = does();
+            while acked.load(Ordering::Relaxed) == before && !writer.is_finished() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            printed
+        };
         cluster.miroir(&["migrate", "plan", "--shard", "s0", "--to", &target], 0);
-        // The joining node stands still, so that the copy is under way when the abort comes.
-        let joins = target.rsplit(',').next().expect("three names");
-        cluster.signal(joins, "-STOP");
-        cluster.miroir(&["migrate", "start", "m1"], 0);
-        while !cluster.miroir(&["migrate", "status", "m1"], 0).contains("DualWrite") {}
-        cluster.miroir(&["migrate", "abort", "m1"], 0);
-        cluster.signal(joins, "-CONT");
-        let watched = cluster.until(&["migrate", "status", "m1", "--watch"], 100);
-        assert!(watched.contains("m1 was aborted: aborted by an operator"), "{watched}");
+        // The joining nodes stand still, and they are a majority: the copy is under way when the abort comes.
+        joining.iter().for_each(|node| cluster.signal(node, "-STOP"));
+        let watched = under_load(&mut || {
+            let watching = scope.spawn(|| cluster.until(&["migrate", "start", "m1", "--watch"], 100));
+            while !cluster.miroir(&["migrate", "status", "m1"], 0).contains("DualWrite") {}
+            cluster.miroir(&["migrate", "abort", "m1"], 0);
+            watching.join().expect("it was aborted")
+        });
+        assert!(watched.starts_with("DualWrite ") && !watched.contains("Activate"), "{watched}");
+        assert!(watched.contains("m1 was aborted: aborted by an operator; s0 stays with "), "{watched}");
+        joining.iter().for_each(|node| cluster.signal(node, "-CONT"));
         cluster.miroir(&["migrate", "plan", "--shard", "s0", "--to", &target], 0);
-        cluster.miroir(&["migrate", "start", "m2", "--watch"], 0);
+        assert_every_stage(&under_load(&mut || cluster.miroir(&["migrate", "start", "m2", "--watch"], 0)), "m2");
+        cluster.miroir(&["migrate", "reverse", "m2"], 0);
+        assert_every_stage(&under_load(&mut || cluster.miroir(&["migrate", "start", "m3", "--watch"], 0)), "m3");
         drop(end);
         writer.join().expect("every write was acknowledged")
     });
+    cluster.miroir(&["migrate", "verify", "m3"], 0);
     let scanned = cluster.miroir(&["scan", "movies"], 0);
     assert_eq!(scanned.lines().count(), written, "every document that was acknowledged is there");
     assert_eq!(cluster.miroir(&["drop", "movies", "--dry-run"], 0), format!("{written} documents would be deleted\n"));

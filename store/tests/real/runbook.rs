@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use miroir_store::cli::settings::Settings;
+
 use crate::{MIROIR, folder};
 
 fn document() -> PathBuf {
@@ -103,7 +105,7 @@ fn the_runbook_runs_and_prints_what_it_says() {
         }
     }
     // In case the document did not come to its end.
-    run("miroir cluster down");
+    run("miroir cluster down; kill $(cat spare/n5.pid)");
     if std::env::var_os("MIROIR_BLESS").is_some() {
         std::fs::write(document(), written).expect("the runbook is written");
         return;
@@ -111,4 +113,27 @@ fn the_runbook_runs_and_prints_what_it_says() {
     assert!(wrong.is_empty(), "these commands print something else:\n{}", wrong.join("\n\n"));
     assert!(count > 20, "the runbook has commands");
     std::fs::remove_dir_all(&folder).expect("cleaned up");
+}
+
+/// Thresholds that name a setting follow from its default: `| ... 20 s ... | 2 x `anti_entropy_period_ms` |`.
+#[test]
+fn thresholds_follow_from_the_settings_that_are_named_beside_them() {
+    let text = std::fs::read_to_string(document()).expect("the runbook");
+    let settings = serde_json::to_value(Settings::default()).expect("settings are JSON");
+    let (_, table) = text.split_once("| metric | look into it when").expect("the table of metrics");
+    let mut followed = 0;
+    for row in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [_, when, from] = cells[..] else { panic!("three cells: {row}") };
+        let (factor, name) = from.split_once(" x ").unwrap_or(("1", from));
+        let name = name.trim_matches('`');
+        if name.is_empty() {
+            continue;
+        }
+        let ms = settings[name].as_f64().unwrap_or_else(|| panic!("`{name}` is a setting: {row}"));
+        let seconds = factor.parse::<f64>().expect("a factor") * ms / 1e3;
+        assert!(when.contains(&format!(" {seconds} s")), "{seconds} s follows from the default: {row}");
+        followed += 1;
+    }
+    assert!(followed > 5, "thresholds follow from settings");
 }
