@@ -4,6 +4,7 @@
 //! fetches or builds the others. Each judges itself and ends with exit code 100 where a target is missed.
 
 mod cluster;
+mod first_put;
 
 use std::path::Path;
 use std::process::{Command, ExitStatus};

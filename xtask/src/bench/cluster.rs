@@ -1,4 +1,5 @@
-//! A real cluster on loopback: what clients get before, during and after migrations, at replication 1 and 3.
+//! Real clusters on loopback: how soon a new one takes a put, and what clients get before, during and after migrations,
+//! at replication 1 and 3.
 //!
 //! Clients put and get by turns, one operation at a time each, so throughput is what latency leaves of it. "During" means
 //! that one of the shards moves back and forth without a pause. The clients share the machine with all processes.
@@ -20,6 +21,7 @@ use miroir_store::migration::Stage;
 use miroir_store::router::{Outcome, Request};
 use miroir_store::wire::Command;
 
+use crate::bench::first_put;
 use crate::cluster::{self, Cluster, failed};
 use crate::exit::{ExitCode, Failure};
 use crate::print::out;
@@ -46,9 +48,12 @@ struct Measured {
     took: Duration,
 }
 
-/// Measures both replications and prints one table.
+/// Measures the first put of new clusters, then both replications, and prints one table.
 pub fn run(workspace: &Workspace) -> Result<ExitCode, Failure> {
     let program = cluster::build(workspace, "release")?;
+    let folder = runs::claim(&workspace.kept().join("bench"), "cluster-up")?;
+    out(first_put::measure(&program, &folder)?);
+    fs::remove_dir_all(&folder).map_err(|error| Failure::io("remove", folder.display(), &error))?;
     let header =
         ["copies", "phase", "puts/s", "put p50", "put p99", "put max", "gets/s", "get p50", "get p99", "get max"];
     let mut table = Table::new(&header, |column| column != 1);
