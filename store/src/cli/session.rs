@@ -22,6 +22,9 @@ use crate::wire::{Command, CommandId, Message, NodeQuestion, NodeReply, Reply, d
 /// A question that was not answered is asked again this often.
 const REPEAT: Nanos = millis(300);
 
+/// One connection of so many is kept for nodes and the coordinator.
+const RESERVED_PART: usize = 8;
+
 /// An import ends with an error after so long without any success.
 const IMPORT_PATIENCE: Nanos = millis(60_000);
 
@@ -58,7 +61,8 @@ pub(super) fn net_options(settings: &Settings, me: Peer) -> Result<Options, Fail
     let key = settings.key_file.as_deref().map(SharedKey::read).transpose();
     let key = key.map_err(|error| Failure::refused("Key", error.to_string()))?;
     let book = Book { revision: 0, coordinator: settings.coordinator.clone(), nodes: settings.node_addresses()? };
-    let limits = Limits { connections: settings.connections as usize, ..Limits::default() };
+    let connections = settings.connections as usize;
+    let limits = Limits { connections, reserved: connections / RESERVED_PART, ..Limits::default() };
     let (cluster, newest_wire) = (settings.cluster.clone(), settings.newest_wire);
     Ok(Options { me, cluster, listen: settings.listen, key, book, newest_wire, limits })
 }

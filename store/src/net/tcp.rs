@@ -50,6 +50,8 @@ use crate::wire::MAX_FRAME_BYTES;
 
 pub use book::Book;
 pub use handshake::HandshakeError;
+#[cfg(not(madsim))]
+pub use handshake::dialler;
 use queue::{Inbox, Outbox};
 use sockets::Sockets;
 pub use stats::Stats;
@@ -57,14 +59,19 @@ pub use stats::Stats;
 /// What a process lets others take of its memory and its time.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at a time; one more is closed at once.
+    /// Connections at a time, besides those in their handshake; one more is refused.
     pub connections: usize,
-    /// Connections at a time whose handshake is not over.
+    /// Of them, those that are kept for peers with a name, however many clients come.
+    pub reserved: usize,
+    /// Connections at a time whose handshake is not over; one more is closed at once.
     pub handshakes: usize,
     /// From the first byte of a connection to the end of its handshake.
     pub handshake: Duration,
-    /// Bytes that wait to be received; readers wait for room.
+    /// Bytes that wait to be received or are being read: one half from clients, one from peers with a name. Readers wait
+    /// for room before they read.
     pub inbox_bytes: usize,
+    /// From the head of a frame to its end.
+    pub frame_time: Duration,
     /// Bytes and frames that wait for one peer; one more is lost.
     pub outbox_bytes: usize,
     pub outbox_frames: usize,
@@ -85,9 +92,11 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 512,
+            reserved: 64,
             handshakes: 64,
             handshake: Duration::from_secs(3),
             inbox_bytes: 4 * MAX_FRAME_BYTES,
+            frame_time: Duration::from_secs(30),
             outbox_bytes: 2 * MAX_FRAME_BYTES,
             outbox_frames: 16_384,
             outboxes_bytes: 12 * MAX_FRAME_BYTES,

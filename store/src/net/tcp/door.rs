@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::handshake::{self, HandshakeError};
 use super::link::{Side, talk};
 use super::sockets::{Listener, Reader, Writer};
-use super::{NetError, Shared, lock};
+use super::{Limits, NetError, Shared, lock};
 use crate::env::Peer;
 
 /// Between two attempts to accept, after one failed: for want of file descriptors, for instance.
@@ -34,8 +34,33 @@ pub(super) async fn open(shared: &Arc<Shared>, address: SocketAddr) -> Result<So
     Ok(bound)
 }
 
+/// Places for connections. Some are kept for peers with a name: whoever runs a cluster gets in though clients hold all
+/// that they may.
+#[derive(Clone)]
+struct Places {
+    open: Arc<Semaphore>,
+    reserved: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new(limits: &Limits) -> Places {
+        let open = limits.connections.saturating_sub(limits.reserved);
+        let semaphore = |places| Arc::new(Semaphore::new(places));
+        Places { open: semaphore(open), reserved: semaphore(limits.connections - open) }
+    }
+
+    /// A place for this peer, if there is one; free again when it is dropped.
+    fn take(&self, peer: Peer) -> Option<OwnedSemaphorePermit> {
+        let open = || self.open.clone().try_acquire_owned().ok();
+        match peer {
+            Peer::Client(_) => open(),
+            Peer::Node(_) | Peer::Coordinator => self.reserved.clone().try_acquire_owned().ok().or_else(open),
+        }
+    }
+}
+
 async fn serve(shared: Arc<Shared>, listener: Box<dyn Listener>) {
-    let connections = Arc::new(Semaphore::new(shared.limits.connections));
+    let places = Places::new(&shared.limits);
     let handshakes = Arc::new(Semaphore::new(shared.limits.handshakes));
     loop {
         let (reader, writer, address) = match listener.accept().await {
@@ -46,23 +71,22 @@ async fn serve(shared: Arc<Shared>, listener: Box<dyn Listener>) {
                 continue;
             }
         };
-        let permits = (connections.clone().try_acquire_owned(), handshakes.clone().try_acquire_owned());
-        let (Ok(connection), Ok(handshake)) = permits else {
+        let Ok(handshake) = handshakes.clone().try_acquire_owned() else {
             shared.stats.refused_limit(1);
             if shared.may_complain() {
-                tracing::warn!(%address, "turned away: too many connections");
+                tracing::warn!(%address, "turned away: too many connections in their handshake");
             }
             continue;
         };
+        let places = places.clone();
         let mut closing = shared.closing.subscribe();
         let shared = shared.clone();
         tokio::spawn(async move {
             tokio::select! {
                 biased;
                 _ = closing.wait_for(|closing| *closing) => {}
-                () = let_in(&shared, reader, writer, address, handshake) => {}
+                () = let_in(&shared, reader, writer, address, handshake, &places) => {}
             }
-            drop(connection);
         });
     }
 }
@@ -73,11 +97,13 @@ async fn let_in(
     writer: Writer,
     address: SocketAddr,
     handshake: OwnedSemaphorePermit,
+    places: &Places,
 ) {
-    let shaken = timeout(shared.limits.handshake, handshake::answer(reader, writer, shared.identity())).await;
+    let answer = handshake::answer(reader, writer, shared.identity(), |peer| places.take(peer));
+    let shaken = timeout(shared.limits.handshake, answer).await;
     drop(handshake);
-    let connection = match shaken.unwrap_or(Err(HandshakeError::Slow)) {
-        Ok(connection) => connection,
+    let (connection, _place) = match shaken.unwrap_or(Err(HandshakeError::Slow)) {
+        Ok(let_in) => let_in,
         Err(error) => {
             shared.stats.refused(&error);
             if shared.may_complain() {

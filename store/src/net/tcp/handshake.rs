@@ -58,6 +58,8 @@ pub enum HandshakeError {
     Name { found: Peer, wanted: Peer },
     #[error("refused: {why}")]
     Refused { why: String },
+    #[error("there are too many connections; one of them has to end first")]
+    Full,
     #[error("the handshake was not finished in time")]
     Slow,
     #[error("the other end closed the connection in the handshake, as it does when keys or versions differ")]
@@ -186,12 +188,13 @@ pub(super) async fn dial<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     Ok(connection)
 }
 
-/// The door's side.
-pub(super) async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+/// The door's side. `place`: takes a place for who comes in, if there is one; it is his as long as he stays.
+pub(super) async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, P>(
     mut reader: R,
     mut writer: W,
     identity: Identity<'_>,
-) -> Result<Connection<R, W>, HandshakeError> {
+    place: impl FnOnce(Peer) -> Option<P>,
+) -> Result<(Connection<R, W>, P), HandshakeError> {
     let mut found = [0; 8];
     reader.read_exact(&mut found).await?;
     check_preamble(found, identity.key)?;
@@ -200,21 +203,35 @@ pub(super) async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let hello = unwrap(state.as_mut(), &hello)?;
     let hello: Hello = decode_record(&hello).map_err(|_| stranger(&hello))?;
 
-    let accepted = accept(&hello, identity);
+    let accepted = accept(&hello, identity).and_then(|wire| Ok((wire, place(hello.me).ok_or(HandshakeError::Full)?)));
     let answer = match &accepted {
         Ok(_) if hello.wire.0 == hello.wire.1 => Answer::Welcome { me: identity.me },
-        Ok(wire) => Answer::WelcomeIn { me: identity.me, wire: *wire },
+        Ok((wire, _)) => Answer::WelcomeIn { me: identity.me, wire: *wire },
         Err(error) => Answer::Refused { why: error.to_string() },
     };
     let mut bytes = preamble(identity.key).to_vec();
     bytes.extend(with_length(&wrap(state.as_mut(), &encode_record(&answer))?));
     writer.write_all(&bytes).await?;
     writer.flush().await?;
-    let mut connection = connection(hello.me, accepted?, reader, writer, state);
-    match connection.reader.read().await? {
-        (Kind::Heartbeat, _) => Ok(connection),
+    let (wire, place) = accepted?;
+    let mut connection = connection(hello.me, wire, reader, writer, state);
+    match connection.reader.head().await? {
+        (Kind::Heartbeat, _) => Ok((connection, place)),
         (kind, _) => Err(HandshakeError::Refused { why: format!("a {kind:?} came before the handshake was over") }),
     }
+}
+
+/// Who says a hello, for whoever passes connections on between processes and has their key. `bytes`: the first of a
+/// connection, up to the end of the hello.
+#[cfg(not(madsim))]
+pub fn dialler(bytes: &[u8], key: Option<&SharedKey>) -> Result<Peer, HandshakeError> {
+    let sockets: Arc<dyn Sockets> = Arc::new(super::os::OsSockets);
+    let (begin, hello) = bytes.split_first_chunk::<8>().ok_or(HandshakeError::Closed)?;
+    check_preamble(*begin, key)?;
+    let mut state = key.map(|key| noise(key, &sockets, begin).build_responder().expect("complete"));
+    let hello = unwrap(state.as_mut(), hello.get(2..).ok_or(HandshakeError::Closed)?)?;
+    let hello: Hello = decode_record(&hello).map_err(|_| stranger(&hello))?;
+    Ok(hello.me)
 }
 
 /// The wire version for the sender of this hello, or why the door does not open to him.

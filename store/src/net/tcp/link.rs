@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::handshake::{self, Connection, HandshakeError, Identity};
 use super::queue::Outbox;
-use super::seal::{FrameReader, FrameWriter, Kind};
+use super::seal::{FrameReader, FrameWriter, Kind, STEP_BYTES};
 use super::sockets::{Reader, Writer};
 use super::{Book, Shared, lock};
 use crate::env::Peer;
@@ -180,22 +180,43 @@ async fn receive<R: AsyncRead + Unpin>(
     side: Side<'_>,
 ) -> io::Result<Never> {
     loop {
-        let (kind, payload) = reader.read().await?;
+        let (kind, length) = reader.head().await?;
         match (kind, side) {
             (Kind::Heartbeat, _) => {}
             (Kind::Message, _) => {
+                let room = shared.inbox.room(from, length).await;
+                let payload = whole(shared, &mut reader, length).await?;
                 shared.stats.received_frames(1);
                 shared.stats.received_bytes(payload.len() as u64);
                 let frame = inward(payload, wire);
                 let frame = frame.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-                shared.inbox.put(from, frame).await;
+                shared.inbox.put(from, frame, room);
             }
-            (Kind::Book, Side::Dialler { .. }) => shared.take_book(from, read_book(&payload)?),
+            (Kind::Book, Side::Dialler { .. }) => {
+                let payload = reader.payload(length).await?;
+                shared.take_book(from, read_book(&payload)?);
+            }
             (Kind::Book, Side::Door) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "addresses come from who was dialled"));
             }
         }
     }
+}
+
+/// Reads a payload for which room was taken. A long one has a time in which it must be there, so that nobody holds the
+/// room for long.
+async fn whole<R: AsyncRead + Unpin>(
+    shared: &Shared,
+    reader: &mut FrameReader<R>,
+    length: usize,
+) -> io::Result<Vec<u8>> {
+    if length <= STEP_BYTES {
+        return reader.payload(length).await;
+    }
+    let limit = shared.limits.frame_time;
+    let late =
+        || io::Error::new(io::ErrorKind::TimedOut, format!("a frame of {length} bytes took more than {limit:?}"));
+    timeout(limit, reader.payload(length)).await.unwrap_or_else(|_| Err(late()))
 }
 
 async fn transmit<W: AsyncWrite + Unpin>(

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::{Limits, Stats, lock};
 use crate::env::{Clock, Nanos, Peer};
@@ -121,39 +121,85 @@ impl Drop for Outbox {
     }
 }
 
-/// Frames that have arrived. Whoever brings one waits for room.
+/// Frames that have arrived, and room for those that are arriving: whoever brings one waits for room before he reads it.
+///
+/// Room is given back when the process takes the frames out, which it does whatever its own queues are like, or when a
+/// frame is not read to its end. So whoever waits holds nothing, and whoever holds room gets on or loses it in time.
+/// Clients have one half, peers with a name the other, so that clients cannot hold up what keeps the cluster going.
 pub(super) struct Inbox {
-    frames: Mutex<Vec<(Peer, Vec<u8>)>>,
+    arrived: Mutex<Arrived>,
     filled: Notify,
-    room: Semaphore,
+    clients: Half,
+    peers: Half,
 }
+
+#[derive(Default)]
+struct Arrived {
+    frames: Vec<(Peer, Vec<u8>)>,
+    /// What they take of each half.
+    clients_bytes: usize,
+    peers_bytes: usize,
+}
+
+struct Half {
+    room: Semaphore,
+    bytes: usize,
+}
+
+impl Half {
+    fn new(bytes: usize) -> Half {
+        let bytes = bytes.min(u32::MAX as usize);
+        Half { room: Semaphore::new(bytes), bytes }
+    }
+}
+
+/// Room for one frame.
+pub(super) struct Room<'a>(SemaphorePermit<'a>);
 
 /// What a frame counts for, besides its bytes.
 const OVERHEAD_BYTES: usize = 64;
 
-fn weight(frame: &[u8]) -> u32 {
-    (frame.len() + OVERHEAD_BYTES) as u32
-}
-
 impl Inbox {
     pub(super) fn new(limits: &Limits) -> Inbox {
-        Inbox { frames: Mutex::default(), filled: Notify::new(), room: Semaphore::new(limits.inbox_bytes) }
+        let half = limits.inbox_bytes / 2;
+        Inbox { arrived: Mutex::default(), filled: Notify::new(), clients: Half::new(half), peers: Half::new(half) }
     }
 
-    pub(super) async fn put(&self, from: Peer, frame: Vec<u8>) {
-        let room = self.room.acquire_many(weight(&frame)).await.expect("the semaphore is never closed");
+    fn half(&self, from: Peer) -> &Half {
+        match from {
+            Peer::Client(_) => &self.clients,
+            Peer::Node(_) | Peer::Coordinator => &self.peers,
+        }
+    }
+
+    /// Waits for room for a frame of so many bytes. A frame that is larger than the half waits until it is empty.
+    pub(super) async fn room(&self, from: Peer, bytes: usize) -> Room<'_> {
+        let half = self.half(from);
+        let bytes = (bytes + OVERHEAD_BYTES).min(half.bytes) as u32;
+        Room(half.room.acquire_many(bytes).await.expect("the semaphore is never closed"))
+    }
+
+    pub(super) fn put(&self, from: Peer, frame: Vec<u8>, room: Room<'_>) {
+        let bytes = room.0.num_permits();
         // Given back by whoever takes the frame out.
-        room.forget();
-        lock(&self.frames).push((from, frame));
+        room.0.forget();
+        let mut arrived = lock(&self.arrived);
+        match from {
+            Peer::Client(_) => arrived.clients_bytes += bytes,
+            Peer::Node(_) | Peer::Coordinator => arrived.peers_bytes += bytes,
+        }
+        arrived.frames.push((from, frame));
+        drop(arrived);
         self.filled.notify_one();
     }
 
     /// All that wait, in order of arrival; at least one.
     pub(super) async fn take(&self) -> Vec<(Peer, Vec<u8>)> {
         loop {
-            let frames = std::mem::take(&mut *lock(&self.frames));
+            let Arrived { frames, clients_bytes, peers_bytes } = std::mem::take(&mut *lock(&self.arrived));
             if !frames.is_empty() {
-                self.room.add_permits(frames.iter().map(|(_, frame)| weight(frame) as usize).sum());
+                self.clients.room.add_permits(clients_bytes);
+                self.peers.room.add_permits(peers_bytes);
                 return frames;
             }
             self.filled.notified().await;

@@ -25,7 +25,9 @@ const RECORD_BYTES: usize = 65_535;
 const TAG_BYTES: usize = 16;
 /// A payload is read and written in steps of this size: a length that lies allocates no more, and a peer must get on
 /// with each step within its patience, however long the frame is.
-const STEP_BYTES: usize = 64 << 10;
+pub(super) const STEP_BYTES: usize = 64 << 10;
+/// More than the addresses of any cluster.
+const MOST_BOOK_BYTES: usize = 1 << 20;
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// What a frame is.
@@ -47,6 +49,15 @@ impl Kind {
             2 => Kind::Book,
             other => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("no frame is of kind {other}"))),
         })
+    }
+
+    /// The longest payload of a frame of this kind. Only messages take room in the inbox; the others are short.
+    const fn most_bytes(self) -> usize {
+        match self {
+            Kind::Heartbeat => 0,
+            Kind::Message => MAX_FRAME_BYTES + SUM_BYTES,
+            Kind::Book => MOST_BOOK_BYTES,
+        }
     }
 }
 
@@ -122,22 +133,34 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         FrameReader { io, seal, sealed: Vec::new(), opened: Vec::new(), read: 0, patience: None }
     }
 
+    /// A frame, whole.
     pub(super) async fn read(&mut self) -> io::Result<(Kind, Vec<u8>)> {
+        let (kind, length) = self.head().await?;
+        Ok((kind, self.payload(length).await?))
+    }
+
+    /// What frame comes next, and the length of its payload, none of which has been read yet.
+    pub(super) async fn head(&mut self) -> io::Result<(Kind, usize)> {
         let mut head = [0; 5];
         self.fill(&mut head).await?;
         let length = u32::from_le_bytes(head[..4].try_into().expect("four bytes")) as usize;
         let kind = Kind::read(head[4])?;
-        if length > MAX_FRAME_BYTES + SUM_BYTES {
-            let text = format!("a frame of {length} bytes; the limit is {}", MAX_FRAME_BYTES + SUM_BYTES);
+        if length > kind.most_bytes() {
+            let text = format!("a frame of {length} bytes; the limit is {}", kind.most_bytes());
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
+        Ok((kind, length))
+    }
+
+    /// The payload of the frame whose head was read.
+    pub(super) async fn payload(&mut self, length: usize) -> io::Result<Vec<u8>> {
         let mut payload = Vec::new();
         while payload.len() < length {
             let start = payload.len();
             payload.resize(length.min(start + STEP_BYTES), 0);
             self.fill(&mut payload[start..]).await?;
         }
-        Ok((kind, payload))
+        Ok(payload)
     }
 
     async fn fill(&mut self, mut out: &mut [u8]) -> io::Result<()> {

@@ -51,6 +51,7 @@ impl Stats {
     /// Counts a handshake that failed at this side's door.
     pub(super) fn refused(&self, error: &HandshakeError) {
         match error {
+            HandshakeError::Full => self.refused_limit(1),
             HandshakeError::Stranger { .. } => self.refused_stranger(1),
             HandshakeError::Version { .. } | HandshakeError::Wire { .. } => self.refused_version(1),
             HandshakeError::NoKey | HandshakeError::UnknownKey | HandshakeError::WrongKey => self.refused_key(1),

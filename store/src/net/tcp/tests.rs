@@ -1,3 +1,5 @@
+mod limits;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -250,37 +252,5 @@ fn other_machines_ask_for_a_key() {
         let client = start(options(CLIENT, None)).await;
         let refused = client.meet(&["192.0.2.1:1".to_owned()]).await.expect_err("another machine").to_string();
         assert!(refused.contains("another machine's"), "{refused}");
-    });
-}
-
-#[test]
-fn queues_are_bounded_and_lose_what_has_no_room_or_is_too_old() {
-    runtime().block_on(async {
-        let limits = Limits { outbox_bytes: 100, outbox_frames: 3, frame_age: Duration::from_millis(30), ..quick() };
-        let net = start(Options { limits, ..options(N1, None) }).await;
-        let outbox = net.shared.outbox();
-        for bytes in [60, 60, 10, 10, 10] {
-            outbox.push(vec![0; bytes]);
-        }
-        assert_eq!(counted(&net, "queue full"), 2, "one by bytes, one by frames");
-        assert_eq!(outbox.try_pop().map(|frame| frame.len()), Some(60));
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        assert_eq!(outbox.try_pop(), None);
-        assert_eq!(counted(&net, "too late"), 2);
-        assert_eq!(net.shared.queued_bytes.load(std::sync::atomic::Ordering::Relaxed), 0);
-    });
-}
-
-#[test]
-fn connections_are_bounded() {
-    runtime().block_on(async {
-        let limits = Limits { connections: 1, ..quick() };
-        let net = start(Options { limits, ..options(N1, None) }).await;
-        let first = start(options(CLIENT, None)).await;
-        first.publish(book(&net, &net));
-        first.send(N1, b"in".to_vec());
-        assert_eq!(one(&net).await.1, b"in");
-        assert!(start(options(CLIENT, None)).await.meet(&[address(&net)]).await.is_err());
-        assert_eq!(counted(&net, "too many connections"), 1);
     });
 }
