@@ -84,6 +84,7 @@ fn answered(answer: &Answer) -> String {
         Answer::Read { version, value: Some(_) } => format!("read {version}"),
         Answer::Written => "written".to_owned(),
         Answer::BelowBarrier => "below the barrier".to_owned(),
+        Answer::TooLong { limit } => format!("longer than {limit} bytes"),
     }
 }
 

@@ -338,6 +338,7 @@ impl Actor {
             Outcome::Ok { version, value } => (Ended::Ok, Some(version), value),
             Outcome::Rejected => (Ended::Rejected, None, None),
             Outcome::Unknown { version } => (Ended::Unknown, version, None),
+            Outcome::TooLong { limit } => unreachable!("values here are far shorter than {limit} bytes"),
         };
         let read = matches!(request, Request::Get { .. }).then(|| value.as_deref().map(text)).flatten();
         self.history.finish(now, call, ended, read, version.map(hint));

@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ShardConfig;
 use crate::env::{Disk, Nanos, millis};
 use crate::error::EngineError;
-use crate::id::{DiskId, Key, ShardId, Value, Version};
+use crate::id::{DiskId, Key, MAX_VALUE_BYTES, ShardId, Value, Version};
 
 use copies::Copies;
 use digest::NameHash;
@@ -68,6 +68,8 @@ pub struct Options {
     /// these takes. `Nanos::MAX`: never. An engine that is used alone is scrubbed by whoever uses it.
     pub scrub_every: Nanos,
     pub scrub_documents: usize,
+    /// The largest body that a node takes from clients, at most [`MAX_VALUE_BYTES`]. All nodes of a cluster have the same.
+    pub document_bytes: usize,
 }
 
 impl Default for Options {
@@ -79,6 +81,7 @@ impl Default for Options {
             names_bytes: 0,
             scrub_every: millis(1_000),
             scrub_documents: 1_000,
+            document_bytes: MAX_VALUE_BYTES,
         }
     }
 }

@@ -183,6 +183,23 @@ pub trait Probe: Send + Sync {
     fn wants_documents(&self) -> bool {
         true
     }
+    /// What only operators are shown: nothing follows from it.
+    fn measure(&self, _: Measure) {}
+}
+
+/// What a process can be measured by, besides its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// A client wants to write to this shard of this node.
+    Tried { shard: ShardId },
+    /// Requests of clients that this node did not carry out, and why.
+    TurnedAway { why: &'static str, requests: u64 },
+    /// Whether the node's disk has no room for what is written.
+    DiskFull(bool),
+    /// Replicas were compared: so many documents were lacking somewhere, each counted for every replica that lacks it.
+    Lacking { shard: ShardId, documents: u64 },
+    /// A verification found so many documents still lacking.
+    StillLacking { documents: u64 },
 }
 
 /// A probe that listens to nothing.

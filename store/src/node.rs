@@ -17,14 +17,19 @@ mod tombstones;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::{Effect, Engine, MAX_LEVEL, Options, Scrubbed};
-use crate::env::{Copy, Env, Event, Nanos, Peer, millis};
+use crate::env::{Copy, Env, Event, Measure, Nanos, Peer, millis};
 use crate::error::EngineError;
-use crate::id::{Epoch, Key, NodeId, Session, ShardId, Version};
+use crate::id::{Epoch, Key, MAX_VALUE_BYTES, NodeId, Session, ShardId, Version};
 use crate::staging::Staging;
 use crate::wire::{Message, Purpose, decode, encode};
 
 /// A node that fell behind asks the coordinator for a configuration at most this often per shard.
 const FETCH_EVERY: Nanos = millis(10);
+/// A disk that stays full is mentioned again this often.
+const SAY_FULL_EVERY: Nanos = millis(10_000);
+/// Bodies that wait to be sent to clients are no more than this and one: a read that has no room is not answered, as if its
+/// answer had been lost, and is asked again.
+const READ_BYTES: usize = 32 << 20;
 /// Pages stop at this many bytes of bodies, whatever their count of documents.
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -35,6 +40,9 @@ pub struct Node {
     staging: Staging,
     /// What is sent once the staged changes are durable.
     answers: Vec<(Peer, Message)>,
+    /// The bodies among them that clients asked for, in bytes.
+    read_bytes: usize,
+    document_bytes: usize,
     /// What repairs have staged: told to the probe as such once it is durable.
     repaired: BTreeMap<(ShardId, Key, Version), (Purpose, Session, Epoch)>,
     copied: Vec<(ShardId, Option<Key>)>,
@@ -54,6 +62,10 @@ pub struct Node {
     /// How many tombstones of each copy the probe was told of last, and whether it is time to tell it again.
     counted: BTreeMap<ShardId, u64>,
     counts_are_due: bool,
+    /// What operators are shown of the requests since the last commit.
+    measures: Vec<Measure>,
+    /// When it was last said that the disk is full; `None`: it is not.
+    full_said_at: Option<Nanos>,
     /// Why the last commit that had something to do did nothing.
     refusal: Option<EngineError>,
 }
@@ -113,7 +125,7 @@ fn send_answers(node: &mut Node, env: &Env) {
 impl Node {
     /// Recovers the node from its disk, formatting it if it is empty.
     pub fn open(id: NodeId, env: &Env, options: Options) -> Result<Node, EngineError> {
-        let Options { scrub_every, scrub_documents, .. } = options;
+        let Options { scrub_every, scrub_documents, document_bytes, .. } = options;
         let engine = Engine::open(env.disk.clone(), options, env.dice.bits())?;
         let mut copies = Vec::new();
         for (shard, state) in engine.shards().filter(|(_, state)| state.config.is_some()) {
@@ -131,6 +143,8 @@ impl Node {
             engine,
             staging: Staging::new(env.disk.clone()),
             answers: Vec::new(),
+            read_bytes: 0,
+            document_bytes: document_bytes.min(MAX_VALUE_BYTES),
             repaired: BTreeMap::new(),
             copied: Vec::new(),
             turned_away: Vec::new(),
@@ -143,6 +157,8 @@ impl Node {
             scrub_documents,
             counted: BTreeMap::new(),
             counts_are_due: false,
+            measures: Vec::new(),
+            full_said_at: None,
             refusal: None,
         })
     }
@@ -247,6 +263,7 @@ impl Node {
     pub fn commit(&mut self, env: &Env) -> Result<(), EngineError> {
         self.turned_away.drain(..).for_each(|event| env.probe.on(event));
         self.tell_counts(env);
+        self.measures.drain(..).for_each(|measure| env.probe.measure(measure));
         let node = self.id;
         if !self.engine.has_staged() {
             self.tell_service(env);
@@ -255,8 +272,15 @@ impl Node {
         let effects = match self.engine.commit() {
             // Nothing of it was done, so nothing is answered; reads go on, and writes do when there is room again.
             Err(error @ EngineError::Full(_)) => {
-                tracing::warn!(%node, %error, "writes are turned away");
+                let now = env.clock.now();
+                if self.full_said_at.is_none_or(|at| now.saturating_sub(at) >= SAY_FULL_EVERY) {
+                    self.full_said_at = Some(now);
+                    tracing::warn!(%node, %error, "writes are turned away");
+                }
+                env.probe.measure(Measure::DiskFull(true));
+                env.probe.measure(Measure::TurnedAway { why: "disk full", requests: self.answers.len() as u64 });
                 self.answers.clear();
+                self.read_bytes = 0;
                 self.repaired.clear();
                 self.copied.clear();
                 self.refusal = Some(error);
@@ -267,6 +291,10 @@ impl Node {
             }
             result => result?,
         };
+        if self.full_said_at.take().is_some() {
+            tracing::info!(%node, "there is room on the disk again");
+            env.probe.measure(Measure::DiskFull(false));
+        }
         for effect in effects {
             env.probe.on(match effect {
                 Effect::Applied { shard, key, version } => {
@@ -365,6 +393,7 @@ impl Node {
 
     /// The answers that may be sent now that everything they speak of is durable.
     pub fn drain_answers(&mut self) -> Vec<(Peer, Message)> {
+        self.read_bytes = 0;
         std::mem::take(&mut self.answers)
     }
 

@@ -165,6 +165,16 @@ pub struct Reconcile {
     reading: BTreeMap<Key, Mark>,
     required_counter: u64,
     report: Report,
+    found: Found,
+}
+
+/// What comparisons have found, for whoever watches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What the last comparison found lacking; `None`: nothing was compared.
+    pub lacking: Option<u64>,
+    /// What verifications found still lacking.
+    pub still_lacking: u64,
 }
 
 impl Reconcile {
@@ -191,6 +201,7 @@ impl Reconcile {
             reading: BTreeMap::new(),
             required_counter: 0,
             report: Report::default(),
+            found: Found::default(),
         };
         reconcile.begin(now);
         reconcile
@@ -509,6 +520,7 @@ impl Reconcile {
             self.enter(now, Phase::Done);
         } else {
             self.report.reruns += 1;
+            self.found.still_lacking += self.still_lacking();
             self.begin(now);
         }
     }

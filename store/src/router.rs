@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use crate::config::ShardConfig;
 use crate::env::{Nanos, Peer, millis};
-use crate::id::{Epoch, Key, NodeId, ShardId, Value, Version, WriterId};
+use crate::id::{Epoch, Key, MAX_VALUE_BYTES, NodeId, ShardId, Value, Version, WriterId};
 use crate::wire::{Answer, Message, Op, Token, portions};
 
 use operation::{Operation, Phase};
@@ -47,6 +47,8 @@ pub enum Outcome {
     Ok { version: Version, value: Option<Value> },
     /// Certainly not applied: no write was ever sent.
     Rejected,
+    /// Larger than the cluster takes: a quorum turned it away, and nobody took it. It is not asked again.
+    TooLong { limit: u64 },
     /// It may or may not be applied, now or later.
     Unknown {
         /// The version that was chosen for it, if it came that far.
@@ -118,6 +120,10 @@ impl Router {
     pub fn start(&mut self, now: Nanos, request: Request) -> OperationId {
         self.next = self.next.wrapping_add(1);
         let id = self.next;
+        if matches!(&request, Request::Put { value, .. } if value.len() > MAX_VALUE_BYTES) {
+            self.done.push((OperationId(id), Outcome::TooLong { limit: MAX_VALUE_BYTES as u64 }));
+            return OperationId(id);
+        }
         let operation = Operation::new(request, now + self.timing.give_up);
         self.operations.insert(id, operation);
         self.begin(now, id);
@@ -276,7 +282,7 @@ impl Router {
         let token = Token { operation: id, attempt: operation.attempt };
         let op = operation.question();
         for node in nodes {
-            if !operation.has_answered(node) {
+            if !operation.has_answered(node) && !operation.has_refused(node) {
                 self.outbox.entry((node, shard, operation.epoch)).or_default().push((token, op.clone()));
             }
         }
@@ -307,6 +313,13 @@ impl Router {
             return;
         }
         let config = &self.configs[&shard];
+        if let Some(limit) = operation.too_long()
+            && config.is_quorum(|node| operation.has_refused(node))
+        {
+            self.operations.remove(&token.operation);
+            self.done.push((OperationId(token.operation), Outcome::TooLong { limit }));
+            return;
+        }
         let quorum = if mutant!("M11") && operation.is_writing() {
             let group = config.groups().next().expect("every form has a group");
             let count = group.iter().filter(|replica| operation.has_answered(replica.node)).count();

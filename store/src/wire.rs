@@ -63,6 +63,10 @@ pub enum Answer {
     Written,
     /// The version was chosen below the shard's tombstone barrier; nothing was written.
     BelowBarrier,
+    /// The value has more bytes than the node takes from clients; nothing was written, and nothing will be.
+    TooLong {
+        limit: u64,
+    },
 }
 
 impl Op {
@@ -81,7 +85,7 @@ impl Answer {
     pub fn weight(&self) -> usize {
         match self {
             Answer::Read { value, .. } => ENVELOPE_BYTES + bytes_of(value.as_ref()),
-            Answer::Counter(_) | Answer::Written | Answer::BelowBarrier => ENVELOPE_BYTES,
+            Answer::Counter(_) | Answer::Written | Answer::BelowBarrier | Answer::TooLong { .. } => ENVELOPE_BYTES,
         }
     }
 }

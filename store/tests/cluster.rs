@@ -14,7 +14,7 @@ use miroir_store::env::Peer;
 use miroir_store::id::{MAX_VALUE_BYTES, MigrationId, NodeId, ShardId};
 use miroir_store::migration::Stage;
 use miroir_store::router::{Outcome, Request};
-use miroir_store::wire::{Command, CommandId, MAX_FRAME_BYTES, Message, Op, Reply, encode};
+use miroir_store::wire::{Answer, Command, CommandId, MAX_FRAME_BYTES, Message, Op, Reply, encode};
 
 const M1: MigrationId = MigrationId(1);
 
@@ -60,6 +60,69 @@ fn large_documents_that_are_written_and_read_at_once_fit_into_frames() {
     assert!(longest <= Some(MAX_FRAME_BYTES), "{longest:?}");
     let together = |ops: &[_]| ops.len() == 3;
     assert!(lab.sent.iter().any(|(_, _, sent)| matches!(sent, Message::Batch { ops, .. } if together(ops))));
+}
+
+/// A few bytes ask for much: one frame has room for questions after many times the memory of a node.
+#[test]
+fn a_node_reads_no_more_for_clients_than_it_can_hold_and_the_rest_when_asked_again() {
+    let mut lab = Lab::new(1, 1, false);
+    let value = |n: u8| vec![n; 12 << 20].into();
+    for n in 0..6 {
+        lab.call(Request::Put { key: key(&n.to_string()), value: value(n) });
+    }
+    lab.sent.clear();
+    for n in 0..6 {
+        lab.submit(Request::Get { key: key(&n.to_string()) });
+    }
+    for (n, outcome) in (0..).zip(lab.finish_all()) {
+        assert!(matches!(outcome, Outcome::Ok { value: Some(read), .. } if read == value(n)), "document {n}");
+    }
+    let batches: Vec<usize> = lab.sent.iter().filter_map(|(_, _, sent)| ops_of(sent)).collect();
+    assert_eq!(batches, [6, 3], "three have room at a time");
+}
+
+fn ops_of(message: &Message) -> Option<usize> {
+    match message {
+        Message::Batch { ops, .. } => Some(ops.len()),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_is_larger_than_nodes_take_is_refused_once_and_for_all() {
+    let mut lab = Lab::with_document_bytes(3, 3, 100);
+    assert!(matches!(lab.put("a", &"x".repeat(100)), Outcome::Ok { .. }));
+    assert_eq!(lab.put("a", &"x".repeat(101)), Outcome::TooLong { limit: 100 });
+    assert_eq!(
+        lab.count(|op| matches!(op, Op::Write { value: Some(value), .. } if value.len() > 100)),
+        3,
+        "asked once"
+    );
+    assert_eq!(lab.get("a").map(|value| value.len()), Some(100), "nothing was written");
+    let longest = Request::Put { key: key("b"), value: vec![0; MAX_VALUE_BYTES + 1].into() };
+    lab.sent.clear();
+    assert_eq!(lab.call(longest), Outcome::TooLong { limit: MAX_VALUE_BYTES as u64 });
+    assert!(lab.sent.is_empty(), "nobody takes so much");
+}
+
+/// The limit was lowered: what was acknowledged before is still read, where replicas disagree as well.
+#[test]
+fn what_was_written_under_a_greater_limit_stays_readable() {
+    let mut lab = Lab::new(3, 3, false);
+    lab.put("a", "short");
+    lab.lose = Some(Box::new(|_, to, message| {
+        let is_write = |op: &Op| matches!(op, Op::Write { .. });
+        to == Peer::Node(NodeId(3))
+            && matches!(message, Message::Batch { ops, .. } if ops.iter().any(|(_, op)| is_write(op)))
+    }));
+    assert!(matches!(lab.put("a", &"x".repeat(101)), Outcome::Ok { .. }));
+    lab.lower_document_bytes(100);
+    lab.lose = Some(Box::new(|from, _, message| from == Peer::Node(NodeId(2)) && has_read(message)));
+    assert_eq!(lab.get("a").map(|value| value.len()), Some(101));
+}
+
+fn has_read(message: &Message) -> bool {
+    matches!(message, Message::Answers { answers, .. } if answers.iter().any(|(_, it)| matches!(it, Answer::Read { .. })))
 }
 
 #[test]

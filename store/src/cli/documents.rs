@@ -70,6 +70,12 @@ fn failed(session: &Session, key: &Key, outcome: &Outcome) -> Failure {
             code: "Unknown".to_owned(),
             line: format!("{key} may or may not have been written: no quorum confirmed it within {waited} ms; read it"),
         },
+        Outcome::TooLong { limit } => {
+            let line = format!(
+                "the body of {key} is longer than {limit} bytes, the most that the nodes take (document_bytes)"
+            );
+            Failure::refused("TooLong", line)
+        }
         _ => Failure::nothing("Rejected", format!("{key}: no quorum answered within {waited} ms; nothing was written")),
     }
 }

@@ -11,25 +11,34 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::env::{Clock, Event, Nanos, Probe};
+use crate::config::Form;
+use crate::env::{Clock, Event, Measure, Nanos, Probe, millis};
 use crate::id::{MigrationId, ShardId};
 use crate::migration::Stage;
 use crate::net::tcp::{Stats, TcpNet};
 use crate::wire::Purpose;
 
 /// Every metric but the network's: name, kind, meaning.
-const METRICS: [(&str, &str, &str); 16] = [
+const METRICS: [(&str, &str, &str); 18] = [
     ("miroir_writes_total", "counter", "Client writes made durable on this node."),
-    ("miroir_longest_write_gap_seconds", "gauge", "Longest time between two client writes of one shard on this node."),
+    (
+        "miroir_longest_write_gap_seconds",
+        "gauge",
+        "Longest time in which clients wanted to write to a shard on this node and nothing was written, since its last migration began.",
+    ),
     ("miroir_stale_epoch_rejections_total", "counter", "Client writes turned away because of their epoch."),
     ("miroir_copied_documents_total", "counter", "Documents that pages brought to this node as it joined."),
     ("miroir_delta_documents_total", "counter", "Documents that delta passes found missing and shipped."),
     ("miroir_anti_entropy_repairs_total", "counter", "Documents that anti-entropy found missing and shipped."),
-    ("miroir_lag_documents", "gauge", "Documents that some replica lacked when a shard's replicas were compared last."),
+    (
+        "miroir_lag_documents",
+        "gauge",
+        "Documents that replicas of a shard lacked when they were compared last; 0 once what was shipped is verified.",
+    ),
     (
         "miroir_verify_differences_total",
         "counter",
-        "Verifications that found replicas still different, so that a pass ran again.",
+        "Documents that verifications found still lacking, so that a pass ran again.",
     ),
     ("miroir_anti_entropy_passes_total", "counter", "Anti-entropy passes that ended verified."),
     (
@@ -41,9 +50,18 @@ const METRICS: [(&str, &str, &str); 16] = [
     ("miroir_migration_stage_age_seconds", "gauge", "Time since a migration that has not ended entered its stage."),
     ("miroir_migrations_ended_total", "counter", "Migrations that ended, by how."),
     ("miroir_refusals_total", "counter", "Operators' commands that were refused, by reason."),
+    (
+        "miroir_turned_away_total",
+        "counter",
+        "Requests that this node did not carry out, by reason; they are asked again.",
+    ),
+    ("miroir_disk_full", "gauge", "1 while this node turns writes away because its disk is full."),
     ("miroir_contradictions_total", "counter", "Documents found with two values under one version: a bug, or rot."),
     ("miroir_warnings_total", "counter", "Warnings for the operator."),
 ];
+
+/// The counters that have a value for each label.
+const LABELLED: [&str; 3] = ["miroir_refusals_total", "miroir_migrations_ended_total", "miroir_turned_away_total"];
 
 /// Counts and logs the events of one process.
 pub(super) struct Meter {
@@ -58,10 +76,44 @@ pub(super) struct Meter {
 struct Counted {
     counters: BTreeMap<String, u64>,
     stages: BTreeMap<MigrationId, (ShardId, Stage, Nanos)>,
-    written_at: BTreeMap<ShardId, Nanos>,
+    gaps: BTreeMap<ShardId, Gap>,
     lag: BTreeMap<ShardId, u64>,
     tombstones: BTreeMap<ShardId, u64>,
-    longest_gap: Nanos,
+    disk_full: bool,
+}
+
+/// Clients ask again several times in this time; whoever does not has given up.
+const GIVEN_UP: Nanos = millis(2_000);
+
+/// How long clients have wanted to write to a shard, and nothing was written. When nobody wants to, there is no gap.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gap {
+    /// When somebody wanted to for the first time since the last write, and for the last time.
+    wanted: Option<(Nanos, Nanos)>,
+    longest: Nanos,
+}
+
+impl Gap {
+    fn tried(&mut self, now: Nanos) {
+        let (first, last) = self.wanted.unwrap_or((now, now));
+        if now.saturating_sub(last) > GIVEN_UP {
+            self.longest = self.longest();
+            self.wanted = Some((now, now));
+        } else {
+            self.wanted = Some((first, now));
+        }
+    }
+
+    fn written(&mut self, now: Nanos) {
+        if let Some((first, last)) = self.wanted.take() {
+            let end = if now.saturating_sub(last) > GIVEN_UP { last } else { now };
+            self.longest = self.longest.max(end.saturating_sub(first));
+        }
+    }
+
+    fn longest(&self) -> Nanos {
+        self.longest.max(self.wanted.map_or(0, |(first, last)| last.saturating_sub(first)))
+    }
 }
 
 impl Counted {
@@ -86,14 +138,14 @@ impl Meter {
         let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let mut values: Vec<(String, f64)> = METRICS
             .iter()
-            .filter(|(name, kind, _)| {
-                *kind == "counter" && !matches!(*name, "miroir_refusals_total" | "miroir_migrations_ended_total")
-            })
+            .filter(|(name, kind, _)| *kind == "counter" && !LABELLED.contains(name))
             .map(|(name, ..)| ((*name).to_owned(), counted.counters.get(*name).copied().unwrap_or(0) as f64))
             .collect();
         let labelled = counted.counters.iter().filter(|(name, _)| name.contains('{'));
         values.extend(labelled.map(|(name, value)| (name.clone(), *value as f64)));
-        values.push(("miroir_longest_write_gap_seconds".to_owned(), counted.longest_gap as f64 / 1e9));
+        let gaps = counted.gaps.iter().map(|(shard, gap)| (shard, gap.longest() as f64 / 1e9));
+        values.extend(gaps.map(|(shard, it)| (format!("miroir_longest_write_gap_seconds{{shard=\"{shard}\"}}"), it)));
+        values.push(("miroir_disk_full".to_owned(), f64::from(u8::from(counted.disk_full))));
         let lag = counted.lag.iter();
         values.extend(lag.map(|(shard, it)| (format!("miroir_lag_documents{{shard=\"{shard}\"}}"), *it as f64)));
         let tombstones = counted.tombstones.iter();
@@ -128,6 +180,10 @@ impl Meter {
     }
 }
 
+fn turned_away(why: &str) -> String {
+    format!("miroir_turned_away_total{{reason=\"{why}\"}}")
+}
+
 /// A metric's name without its labels.
 fn family(full: &str) -> &str {
     full.split('{').next().unwrap_or(full)
@@ -140,9 +196,7 @@ impl Probe for Meter {
         match event {
             Event::Applied { shard, .. } => {
                 counted.add("miroir_writes_total", 1);
-                if let Some(before) = counted.written_at.insert(shard, now) {
-                    counted.longest_gap = counted.longest_gap.max(now.saturating_sub(before));
-                }
+                counted.gaps.entry(shard).or_default().written(now);
             }
             Event::Fenced { node, shard, epoch, installed, writes } => {
                 tracing::debug!(%node, %shard, %epoch, %installed, writes = writes.len(), "fenced");
@@ -153,12 +207,11 @@ impl Probe for Meter {
             }
             Event::Repaired { purpose: Purpose::Copy, .. } => counted.add("miroir_copied_documents_total", 1),
             Event::Reconciled { shard, purpose, shipped, reruns } => {
-                counted.lag.insert(shard, shipped);
-                counted.add("miroir_verify_differences_total", reruns.into());
+                counted.lag.insert(shard, 0);
                 let level_is_info = shipped > 0 || purpose != Purpose::AntiEntropy;
                 match level_is_info {
-                    true => tracing::info!(%shard, ?purpose, shipped, "reconciled"),
-                    false => tracing::debug!(%shard, ?purpose, shipped, "reconciled"),
+                    true => tracing::info!(%shard, ?purpose, shipped, reruns, "reconciled"),
+                    false => tracing::debug!(%shard, ?purpose, shipped, reruns, "reconciled"),
                 }
                 match purpose {
                     Purpose::Delta => counted.add("miroir_delta_documents_total", shipped),
@@ -194,10 +247,16 @@ impl Probe for Meter {
             }
             Event::Committed { config } => tracing::info!(shard = %config.shard, %config, "committed"),
             Event::Installed { node, config, wiped } => {
+                if config.form == Form::DualWrite {
+                    counted.gaps.insert(config.shard, Gap::default());
+                }
                 tracing::debug!(%node, shard = %config.shard, %config, wiped, "installed");
             }
             Event::Rotted { node, shard } => tracing::warn!(%node, %shard, "rot; silent until readmitted"),
-            Event::TurnedAway { node, shard, why } => tracing::debug!(%node, %shard, why, "turned away"),
+            Event::TurnedAway { node, shard, why } => {
+                tracing::debug!(%node, %shard, why, "turned away");
+                counted.add(&turned_away(why), 1);
+            }
             Event::Dropped { node, shard } => tracing::info!(%node, %shard, "dropped"),
             Event::Opened { node, disk, copies } => tracing::info!(%node, %disk, copies = copies.len(), "opened"),
             Event::Members { revision, nodes } => {
@@ -211,6 +270,20 @@ impl Probe for Meter {
 
     fn wants_documents(&self) -> bool {
         false
+    }
+
+    fn measure(&self, measure: Measure) {
+        let now = self.clock.now();
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        match measure {
+            Measure::Tried { shard } => counted.gaps.entry(shard).or_default().tried(now),
+            Measure::TurnedAway { why, requests } => counted.add(&turned_away(why), requests),
+            Measure::DiskFull(full) => counted.disk_full = full,
+            Measure::Lacking { shard, documents } => {
+                counted.lag.insert(shard, documents);
+            }
+            Measure::StillLacking { documents } => counted.add("miroir_verify_differences_total", documents),
+        }
     }
 }
 
@@ -257,38 +330,4 @@ pub(super) async fn serve(address: SocketAddr, meter: Arc<Meter>) -> std::io::Re
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::env::real::MonotonicClock;
-    use crate::id::NodeId;
-
-    #[test]
-    fn every_metric_is_described_and_counted() {
-        let meter = Meter::new(Arc::new(MonotonicClock::default()), Arc::default());
-        let (migration, shard) = (MigrationId(1), ShardId(2));
-        for stage in [Stage::DualWrite, Stage::Done] {
-            meter.on(Event::Staged { migration, shard, stage, reason: None });
-        }
-        meter.on(Event::Reconciled { shard, purpose: Purpose::Delta, shipped: 7, reruns: 2 });
-        meter.on(Event::Counted { node: NodeId(3), shard, tombstones: 5 });
-        meter.on(Event::Refused { code: "UnsafeCutover".to_owned() });
-        let text = meter.text();
-        for line in [
-            "miroir_migration_stage{migration=\"m1\",shard=\"s2\",stage=\"Done\"} 1",
-            "miroir_migrations_ended_total{how=\"done\"} 1",
-            "miroir_delta_documents_total 7",
-            "miroir_lag_documents{shard=\"s2\"} 7",
-            "miroir_tombstones{shard=\"s2\"} 5",
-            "miroir_verify_differences_total 2",
-            "miroir_refusals_total{reason=\"UnsafeCutover\"} 1",
-            "miroir_writes_total 0",
-            "miroir_net_refused_total{reason=\"key\"} 0",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
-        }
-        let described = |name: &str| text.contains(&format!("# TYPE {name} "));
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            assert!(described(family(line.split(' ').next().expect("a name"))), "{line}");
-        }
-    }
-}
+mod tests;

@@ -57,7 +57,8 @@ pub(super) fn node(settings: Settings) -> Result<ExitCode, Failure> {
         let (net, _, env) = start(&settings, options, disk).await?;
         let remembering = tokio::spawn(remember_addresses(net.clone(), addresses));
         tracing::info!(node = %id, listen = ?net.listens_on(), "ready");
-        let serving = async { node::serve(id, env, engine::Options::default()).await.to_string() };
+        let engine = engine::Options { document_bytes: settings.document_bytes as usize, ..engine::Options::default() };
+        let serving = async { node::serve(id, env, engine).await.to_string() };
         let ended = until_told(&format!("{id}"), serving).await;
         remembering.abort();
         net.close(GRACE).await;

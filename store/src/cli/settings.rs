@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::exit::Failure;
-use crate::id::NodeId;
+use crate::id::{MAX_VALUE_BYTES, NodeId};
 use crate::wire::WIRE_VERSIONS;
 
 /// Names the file; the flag `--config` goes before it.
@@ -64,8 +64,10 @@ pub struct Settings {
 
     /// How long a client waits for one operation.
     pub request_timeout_ms: u64,
-    /// Connections that a process accepts at a time.
+    /// Connections that a process accepts at a time. Of eight, one is kept for nodes and the coordinator.
     pub connections: u32,
+    /// The largest body that a node takes from clients, up to 16 MiB. All nodes have the same.
+    pub document_bytes: u64,
     /// The newest wire version that this process speaks. Two processes use the greatest that both do.
     pub newest_wire: u8,
 }
@@ -112,6 +114,7 @@ impl Default for Settings {
             joint_timeout_ms: 60_000,
             request_timeout_ms: 5_000,
             connections: 512,
+            document_bytes: MAX_VALUE_BYTES as u64,
             newest_wire: WIRE_VERSIONS.1,
         }
     }
@@ -168,6 +171,9 @@ impl Settings {
         let (oldest, newest) = WIRE_VERSIONS;
         if !(oldest..=newest).contains(&self.newest_wire) {
             return wrong(format!("newest_wire: {} is not between {oldest} and {newest}", self.newest_wire));
+        }
+        if !(1..=MAX_VALUE_BYTES as u64).contains(&self.document_bytes) {
+            return wrong(format!("document_bytes: {} is not between 1 and {MAX_VALUE_BYTES}", self.document_bytes));
         }
         if let Some(metrics) = self.metrics.filter(|metrics| !metrics.ip().is_loopback()) {
             return wrong(format!(
@@ -262,6 +268,7 @@ mod tests {
         assert!(refusal(&[("MIROIR_SHARD", "3")]).contains("MIROIR_SHARD: unknown field `shard`"));
         assert!(refusal(&[("MIROIR_SHARDS", "many")]).contains("MIROIR_SHARDS: invalid type"));
         assert!(refusal(&[("MIROIR_REPLICATION", "2")]).contains("none of 1, 3, 5"));
+        assert!(refusal(&[("MIROIR_DOCUMENT_BYTES", "16777217")]).contains("not between 1 and 16777216"));
         assert!(refusal(&[("MIROIR_METRICS", "0.0.0.0:9000")]).contains("no loopback address"));
         assert!(refusal(&[("MIROIR_NODES", r#"{ x = "a:1" }"#)]).contains("`x` is no node"));
         for line in [refusal(&[("MIROIR_SHARDS", "\n3")]), refusal(&[("MIROIR_LOG", "loud")])] {

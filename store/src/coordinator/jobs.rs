@@ -4,7 +4,7 @@ use crate::anti_entropy;
 use crate::config::ShardConfig;
 use crate::coordinator::Coordinator;
 use crate::coordinator::records::{Record, RecordsError};
-use crate::env::{Event, Nanos, Peer};
+use crate::env::{Event, Measure, Nanos, Peer};
 use crate::id::{Epoch, MigrationId, NodeId, ShardId};
 use crate::migration::{Copy, MigrationRecord, close_gate, end_readmission};
 use crate::reconcile::{Reconcile, Source, Spec};
@@ -119,6 +119,13 @@ impl Coordinator {
         let mut finished = Vec::new();
         for (&number, job) in &mut self.jobs {
             job.reconcile.tick(now);
+            let (shard, found) = (job.reconcile.spec().shard, job.reconcile.take_found());
+            if let Some(documents) = found.lacking {
+                self.env.probe.measure(Measure::Lacking { shard, documents });
+            }
+            if found.still_lacking > 0 {
+                self.env.probe.measure(Measure::StillLacking { documents: found.still_lacking });
+            }
             let sends = job.reconcile.drain_sends();
             self.sends.extend(sends.into_iter().map(|(node, message)| (Peer::Node(node), message)));
             if let Some(report) = job.reconcile.report() {

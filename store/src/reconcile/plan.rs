@@ -5,17 +5,33 @@ use std::collections::BTreeMap;
 use crate::engine::{Bucket, Mark};
 use crate::env::Nanos;
 use crate::id::{Key, NodeId, Version};
-use crate::reconcile::{CONTRADICTIONS, Phase, Reconcile, SHIP_DOCUMENTS};
+use crate::reconcile::{CONTRADICTIONS, Found, Phase, Reconcile, SHIP_DOCUMENTS};
 #[cfg(madsim)]
 use crate::wire::Purpose;
 use crate::wire::{Message, RequestId, Selection};
 
 /// Whether a replica's listing has everything that was read, in that version or a greater one.
 pub(super) fn holds(list: &BTreeMap<Key, Mark>, reading: &BTreeMap<Key, Mark>) -> bool {
-    reading.iter().all(|(key, read)| list.get(key).is_some_and(|held| held.version >= read.version))
+    lacking(list, reading) == 0
+}
+
+/// How much of what was read a replica's listing lacks.
+fn lacking(list: &BTreeMap<Key, Mark>, reading: &BTreeMap<Key, Mark>) -> usize {
+    reading.iter().filter(|(key, read)| list.get(*key).is_none_or(|held| held.version < read.version)).count()
 }
 
 impl Reconcile {
+    /// What was found since this was called last.
+    pub fn take_found(&mut self) -> Found {
+        std::mem::take(&mut self.found)
+    }
+
+    /// What those lack that were listed to verify what was shipped.
+    pub(super) fn still_lacking(&self) -> u64 {
+        let lists = self.live.iter().filter_map(|node| self.lists.get(node));
+        lists.map(|list| lacking(list, &self.reading) as u64).sum()
+    }
+
     /// The buckets in which the answering replicas do not all agree.
     pub(super) fn differing(&self) -> Vec<Bucket> {
         let nodes: Vec<&Vec<u64>> = self
@@ -68,6 +84,7 @@ impl Reconcile {
                 }
             }
         }
+        self.found.lacking = Some(ships.values().map(|keys| keys.len() as u64).sum());
         self.reading = holders.iter().map(|(key, (mark, _))| (key.clone(), *mark)).collect();
         self.enter(now, Phase::Ship);
         for &target in &self.live {

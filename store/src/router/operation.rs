@@ -43,6 +43,9 @@ pub(super) struct Operation {
     /// A replica refused the write because its version was chosen below the tombstone barrier.
     pub(super) refused: bool,
     answered: Vec<NodeId>,
+    /// Who takes no value of this length, and how many bytes they take.
+    refused_by: Vec<NodeId>,
+    limit: u64,
     /// Whether any message that could change a replica was ever sent.
     write_sent: bool,
     /// The version that was issued for a put or delete, kept over restarts of the phase.
@@ -65,6 +68,8 @@ impl Operation {
             resends: 0,
             refused: false,
             answered: Vec::new(),
+            refused_by: Vec::new(),
+            limit: 0,
             write_sent: false,
             chosen: None,
             seen: Vec::new(),
@@ -80,6 +85,7 @@ impl Operation {
         if !mutant!("M13") {
             self.answered.clear();
         }
+        self.refused_by.clear();
         self.phase = match (&self.request, &self.phase) {
             (Request::Get { .. }, Phase::WriteBack { .. }) if !changed => self.phase.clone(),
             (Request::Get { .. }, _) => {
@@ -107,6 +113,16 @@ impl Operation {
 
     pub(super) fn has_answered(&self, node: NodeId) -> bool {
         self.answered.contains(&node)
+    }
+
+    pub(super) fn has_refused(&self, node: NodeId) -> bool {
+        self.refused_by.contains(&node)
+    }
+
+    /// How many bytes a value may have for those who turned this one away, if nobody has taken it. What somebody has taken
+    /// may be there, whatever others say.
+    pub(super) fn too_long(&self) -> Option<u64> {
+        (!self.refused_by.is_empty() && self.answered.is_empty()).then_some(self.limit)
     }
 
     /// What a replica is asked in this phase.
@@ -144,6 +160,11 @@ impl Operation {
                 }
             }
             (Phase::Write { .. } | Phase::WriteBack { .. }, Answer::Written) => {}
+            (Phase::Write { .. }, Answer::TooLong { limit }) => {
+                self.limit = limit;
+                self.refused_by.push(node);
+                return true;
+            }
             (Phase::Write { .. } | Phase::WriteBack { .. }, Answer::BelowBarrier) => self.refused = true,
             _ => return false,
         }

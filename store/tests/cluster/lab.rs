@@ -111,12 +111,21 @@ fn open(shared: &Arc<Shared>, disk: &TestDisk, options: &Options) -> Coordinator
 impl Lab {
     /// A cluster of one shard, created and ready.
     pub fn new(nodes: u32, replication: u32, anti_entropy: bool) -> Lab {
+        Lab::with(nodes, replication, anti_entropy, EngineOptions::default())
+    }
+
+    /// A cluster whose nodes take no larger documents.
+    pub fn with_document_bytes(nodes: u32, replication: u32, document_bytes: usize) -> Lab {
+        Lab::with(nodes, replication, false, EngineOptions { document_bytes, ..EngineOptions::default() })
+    }
+
+    fn with(nodes: u32, replication: u32, anti_entropy: bool, engine: EngineOptions) -> Lab {
         let shared = Arc::new(Shared::default());
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
         let mut built = BTreeMap::new();
         for &id in &ids {
             let env = env(&shared, &TestDisk::default());
-            let node = Node::open(id, &env, EngineOptions::default()).expect("an empty disk opens");
+            let node = Node::open(id, &env, engine.clone()).expect("an empty disk opens");
             built.insert(id, (node, env));
         }
         let anti_entropy = AntiEntropy { enabled: anti_entropy, ..AntiEntropy::default() };
@@ -270,6 +279,14 @@ impl Lab {
         self.drain();
         self.coordinator_disk = TestDisk::default();
         self.coordinator = open(&self.shared, &self.coordinator_disk, &self.options);
+    }
+
+    /// Every node starts again, and takes no larger documents from now on.
+    pub fn lower_document_bytes(&mut self, document_bytes: usize) {
+        let options = EngineOptions { document_bytes, ..EngineOptions::default() };
+        for (id, (node, env)) in &mut self.nodes {
+            *node = Node::open(*id, env, options.clone()).expect("the disk is sound");
+        }
     }
 
     /// A node's disk is replaced by an empty one.

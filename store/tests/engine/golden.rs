@@ -310,6 +310,7 @@ pub fn messages() -> Vec<Message> {
         Message::Promised { node, generation: 2, configs },
         Message::AskNode { n: 1, question: NodeQuestion::Room },
         Message::NodeReply { n: 1, reply: room },
+        Message::Answers { shard, epoch, answers: vec![(token, Answer::TooLong { limit: 100 })] },
     ]
 }
 

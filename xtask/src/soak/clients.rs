@@ -128,6 +128,7 @@ impl Load {
             Outcome::Ok { version, value } => (Ended::Ok, Some(version), value),
             Outcome::Rejected => (Ended::Rejected, None, None),
             Outcome::Unknown { version } => (Ended::Unknown, version, None),
+            Outcome::TooLong { limit } => unreachable!("values here are far shorter than {limit} bytes"),
         };
         if ended == Ended::Ok && !is_read {
             self.acked.fetch_add(1, Ordering::Relaxed);

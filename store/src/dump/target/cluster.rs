@@ -59,6 +59,12 @@ impl Cluster {
                     values[place] = value;
                     give_up_at = self.env.clock.now().saturating_add(self.patience);
                 }
+                Outcome::TooLong { limit } => {
+                    let key = request.key();
+                    return Err(DumpError::Cluster(format!(
+                        "{key} is longer than {limit} bytes, the most that a node takes"
+                    )));
+                }
                 Outcome::Rejected | Outcome::Unknown { .. } => waiting.push((place, request)),
             }
         }
