@@ -1,27 +1,32 @@
 //! A rolling upgrade: processes that speak an older wire version are replaced one at a time, while documents are written and
-//! a shard moves. Files have one version so far; those of any other are refused.
+//! a shard moves.
+//!
+//! *Old* is this program, told to speak no newer wire version than 2 (`newest_wire = 2`): what it says and is told on every
+//! connection is what programs of that version say and are told. No program of an earlier build takes part. Files have one
+//! version so far; those of any other are refused.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use crate::{Cluster, MIROIR, held};
+use crate::{Cluster, MIROIR, Stop, held};
 
 const SIZE: [&str; 5] = ["--nodes", "4", "--shards", "2", "--detach"];
 
 impl Cluster {
-    /// Ends one process, or all, and starts them again as `version`.
-    fn again(&self, names: &[&str], version: u8) {
+    /// Ends processes, and starts them again with another value of a setting. `up`: the size of the cluster.
+    pub(crate) fn set(&self, names: &[&str], key: &str, value: &str, up: &[&str]) {
         names.iter().for_each(|name| self.end(name, "-TERM"));
         for name in names {
             let path = self.folder.join(format!("{name}.toml"));
             let settings = std::fs::read_to_string(&path).expect("its settings");
-            let lines = settings.lines().map(|line| match line.starts_with("newest_wire") {
-                true => format!("newest_wire = {version}\n"),
-                false => format!("{line}\n"),
-            });
-            std::fs::write(&path, lines.collect::<String>()).expect("a file");
+            let others = settings.lines().filter(|line| !line.starts_with(&format!("{key} =")));
+            let others: String = others.map(|line| format!("{line}\n")).collect();
+            // In front: what stands behind a table belongs to it.
+            std::fs::write(&path, format!("{key} = {value}\n{others}")).expect("a file");
         }
-        self.miroir(&[&["cluster", "up", "--dir", self.dir()], &SIZE[..]].concat(), 0);
+        self.miroir(&[&["cluster", "up", "--dir", self.dir()], up].concat(), 0);
     }
 
     fn log(&self, name: &str) -> String {
@@ -29,25 +34,62 @@ impl Cluster {
     }
 }
 
-#[test]
-fn processes_are_upgraded_one_at_a_time() {
-    let cluster = Cluster::up("upgrade", &SIZE[..4]);
-    let all = ["coordinator", "n1", "n2", "n3", "n4"];
-    cluster.again(&all, 2);
-    cluster.miroir(&["put", "movies/0", "before"], 0);
-    let target = held(&cluster);
-    cluster.miroir(&["migrate", "plan", "--shard", "s0", "--to", &target], 0);
-    for (n, name) in (1..).zip(all) {
-        cluster.again(&[name], 3);
-        cluster.until(&["put", &format!("movies/{n}"), "between"], 0);
-        if name == "n2" {
-            // The coordinator and two nodes are new, two are old.
-            cluster.until(&["migrate", "start", "m1", "--watch"], 0);
+/// Documents that were written one after the other, and whose writer was told so.
+#[derive(Default)]
+struct Written(AtomicUsize);
+
+impl Written {
+    /// Writes until it is told to stop. A write that nobody confirms is made again, as clients do.
+    fn write(&self, cluster: &Cluster, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let n = self.0.load(Ordering::Relaxed);
+            cluster.until(&["put", &format!("movies/{n}"), &format!("body {n}")], 0);
+            self.0.store(n + 1, Ordering::Relaxed);
         }
     }
-    assert_eq!(cluster.until(&["get", "movies/0"], 0), "before\n");
+
+    /// Waits until something more is written.
+    fn grows(&self) {
+        let (before, end) = (self.0.load(Ordering::Relaxed), Instant::now() + Duration::from_secs(60));
+        while self.0.load(Ordering::Relaxed) == before {
+            assert!(Instant::now() < end, "nothing is written any more");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn processes_are_upgraded_one_at_a_time_while_documents_are_written() {
+    let cluster = Cluster::up("upgrade", &SIZE[..4]);
+    let all = ["coordinator", "n1", "n2", "n3", "n4"];
+    cluster.set(&all, "newest_wire", "2", &SIZE);
+    let target = held(&cluster);
+    cluster.miroir(&["migrate", "plan", "--shard", "s0", "--to", &target], 0);
+    let (written, stop) = (Written::default(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| written.write(&cluster, &stop));
+        let end = Stop(&stop);
+        written.grows();
+        for name in all {
+            cluster.set(&[name], "newest_wire", "3", &SIZE);
+            written.grows();
+            if name == "n2" {
+                // The coordinator and two nodes are new, two are old.
+                cluster.until(&["migrate", "start", "m1", "--watch"], 0);
+                written.grows();
+            }
+        }
+        drop(end);
+        writer.join().expect("every write is acknowledged in the end");
+    });
     cluster.miroir(&["anti-entropy", "run"], 0);
     cluster.miroir(&["migrate", "verify", "m1"], 0);
+    let scanned = cluster.miroir(&["scan", "movies"], 0);
+    let mut found: Vec<&str> = scanned.lines().collect();
+    found.sort_unstable();
+    let mut wanted: Vec<String> = (0..written.0.into_inner()).map(|n| format!("{n}\tbody {n}")).collect();
+    wanted.sort_unstable();
+    assert_eq!(found, wanted, "what was acknowledged is there");
     let connected = |log: &str, version: u8| log.lines().any(|line| line.contains(&format!("wire={version}")));
     let coordinator = cluster.log("coordinator");
     assert!(connected(&coordinator, 2) && connected(&coordinator, 3), "it met old and new ones: {coordinator}");
