@@ -87,6 +87,9 @@ pub enum Command {
         /// The seed of the first round; the others follow. Default: MIROIR_SEED, else a random one
         #[arg(long, value_name = "N")]
         seed: Option<String>,
+        /// One JSON object for all rounds, in the place of the table
+        #[arg(long)]
+        json: bool,
     },
     /// What CI runs: every area of `test`
     Ci,

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use miroir_store::cli::session::{Session, is_ready};
 use miroir_store::cli::settings::Settings;
 use miroir_store::env::Peer;
-use miroir_store::id::NodeId;
+use miroir_store::id::{MigrationId, NodeId};
+use miroir_store::migration::Stage;
 use miroir_store::net::tcp::ports;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
@@ -29,6 +30,16 @@ use cables::Cables;
 
 /// A cluster that is not ready by then will not be.
 const PATIENCE: Duration = Duration::from_secs(30);
+const EVERY_STAGE: [Stage; 8] = [
+    Stage::Planned,
+    Stage::DualWrite,
+    Stage::Drain,
+    Stage::DeltaPass,
+    Stage::Activate,
+    Stage::Cleanup,
+    Stage::Done,
+    Stage::Aborted,
+];
 /// Between two looks at something that takes a while.
 pub const LOOK: Duration = Duration::from_millis(20);
 
@@ -172,6 +183,20 @@ impl Cluster {
     /// What a process has logged so far.
     pub fn logged(&self, peer: Peer) -> String {
         fs::read_to_string(self.log(peer)).unwrap_or_default()
+    }
+
+    /// The stage of a migration that the coordinator has logged last, as it does once it is durable. Whoever has just
+    /// killed the coordinator learns so in which stage it died.
+    pub fn stage(&self, id: MigrationId) -> Stage {
+        let logged = self.logged(Peer::Coordinator);
+        let told = format!("stage migration={id} ");
+        // What has no end yet is still being written.
+        let line = logged.split_inclusive('\n').rfind(|line| line.ends_with('\n') && line.contains(&told));
+        let name = line.and_then(|line| line.split(" stage=").nth(1)?.split_whitespace().next());
+        name.map_or(Stage::Planned, |name| {
+            let known = EVERY_STAGE.into_iter().find(|stage| stage.to_string() == name);
+            known.unwrap_or_else(|| panic!("the coordinator has logged a stage `{name}`"))
+        })
     }
 
     pub async fn session(&self) -> Result<Session, Failure> {

@@ -46,7 +46,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Gallery => gallery::run(&workspace, build),
         Command::Test { areas } => test::run(&workspace, build, areas),
         Command::Bench { benches } => bench::run(&workspace, benches),
-        Command::Soak { rounds, seed } => soak::run(&workspace, *rounds, seeds::choose(seed.as_deref())?),
+        Command::Soak { rounds, seed, json } => soak::run(&workspace, *rounds, seeds::choose(seed.as_deref())?, *json),
         Command::Ci => test::run(&workspace, build, &[]),
         Command::Report(options) => report::run(&workspace, build, options),
         Command::Qualify(options) => qualify::run(&workspace, build, options),

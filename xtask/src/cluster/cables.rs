@@ -1,8 +1,8 @@
 //! Cables between processes: every connection goes through here, and can be cut without either end being told.
 //!
 //! A cable begins at a port of its own and ends at the door of one process. Who has dialled stands in the hello that
-//! each connection begins with (without a shared key it is in the clear); so each direction between two processes can be
-//! cut by itself. What is sent into a cut cable waits, as in a network that loses packets and sends them again; who waits
+//! each connection begins with, which cables can read because they have the key, where there is one; so each direction
+//! between two processes can be cut by itself. What is sent into a cut cable waits, as in a network that loses packets and sends them again; who waits
 //! too long gives the connection up by itself. What passes between the coordinator and nodes takes a while, so that each
 //! stage of a migration lasts long enough to be hit.
 
@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use miroir_store::env::Peer;
-use miroir_store::wire::decode_record;
-use serde::Deserialize;
+use miroir_store::net::key::SharedKey;
+use miroir_store::net::tcp::dialler;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,25 +30,27 @@ pub type Direction = (Peer, Peer);
 /// All cables of a cluster.
 pub struct Cables {
     runtime: Handle,
+    key: Option<SharedKey>,
     cut: watch::Sender<BTreeSet<Direction>>,
 }
 
 impl Cables {
-    pub fn new(runtime: &Handle) -> Cables {
-        Cables { runtime: runtime.clone(), cut: watch::Sender::default() }
+    /// `key`: the one that the processes share, if they do.
+    pub fn new(runtime: &Handle, key: Option<SharedKey>) -> Cables {
+        Cables { runtime: runtime.clone(), key, cut: watch::Sender::default() }
     }
 
     /// Lays the cable to the door of `to`, and returns where it begins.
     pub fn lay(&self, to: Peer, door: SocketAddr) -> io::Result<SocketAddr> {
-        let cut = self.cut.subscribe();
+        let (cut, key) = (self.cut.subscribe(), self.key.clone());
         self.runtime.block_on(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             let begin = listener.local_addr()?;
             tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
-                    let cut = cut.clone();
+                    let (cut, key) = (cut.clone(), key.clone());
                     tokio::spawn(async move {
-                        let _either_end_has_gone = carry(stream, to, door, cut).await;
+                        let _either_end_has_gone = carry(stream, to, door, key.as_ref(), cut).await;
                     });
                 }
             });
@@ -62,39 +64,31 @@ impl Cables {
     }
 }
 
-/// What a hello begins with, in the order in which it is encoded; the rest does not matter here.
-#[derive(Deserialize)]
-struct Hello {
-    me: Peer,
-    _you: Option<Peer>,
-    _cluster: String,
-    _wire: (u8, u8),
-}
-
 /// Reads the hello of a connection: its bytes, and who says it.
-async fn hello(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Peer)> {
+async fn hello(stream: &mut TcpStream, key: Option<&SharedKey>) -> io::Result<(Vec<u8>, Peer)> {
     let mut bytes = vec![0; 10];
     stream.read_exact(&mut bytes).await?;
     let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     bytes.resize(10 + length, 0);
     stream.read_exact(&mut bytes[10..]).await?;
-    let hello: Hello = decode_record(&bytes[10..]).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok((bytes, hello.me))
+    let who = dialler(&bytes, key).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok((bytes, who))
 }
 
 async fn carry(
-    mut dialler: TcpStream,
+    mut stream: TcpStream,
     to: Peer,
     door: SocketAddr,
+    key: Option<&SharedKey>,
     mut cut: watch::Receiver<BTreeSet<Direction>>,
 ) -> io::Result<()> {
-    let (hello, from) = hello(&mut dialler).await?;
+    let (hello, from) = hello(&mut stream, key).await?;
     is_whole(&mut cut, (from, to)).await;
     let mut door = TcpStream::connect(door).await?;
     door.set_nodelay(true)?;
-    dialler.set_nodelay(true)?;
+    stream.set_nodelay(true)?;
     door.write_all(&hello).await?;
-    let (from_dialler, to_dialler) = dialler.into_split();
+    let (from_dialler, to_dialler) = stream.into_split();
     let (from_door, to_door) = door.into_split();
     tokio::select! {
         biased;

@@ -5,7 +5,9 @@
 //! read once more, anti-entropy runs and the replicas are compared. Then the history is judged.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,12 +22,13 @@ use miroir_store::config::Cutover;
 use miroir_store::env::Peer;
 use miroir_store::id::{MigrationId, NodeId, ShardId};
 use miroir_store::migration::Stage;
+use miroir_store::net::key::SharedKey;
 use miroir_store::wire::Command;
 use tokio::runtime::Runtime;
 
 use super::clients::Load;
 use super::judge;
-use super::trouble::{Cast, Trouble};
+use super::trouble::{Cast, Hit, Trouble};
 use crate::cluster::cables::Cables;
 use crate::cluster::small_disk::SmallDisk;
 use crate::cluster::{self, Cluster, LOOK, failed};
@@ -37,7 +40,9 @@ const CLIENTS: u32 = 4;
 const FILLER: u32 = 98;
 const READER: u32 = 99;
 const SHARD: ShardId = ShardId(0);
-const MIGRATION: MigrationId = MigrationId(1);
+/// A stage may be over before anybody can meet it. Then the shard moves back, and is met on that way, or on the next.
+const MIGRATIONS: u64 = 3;
+const KEY: &str = "key";
 /// For what takes a second where nothing is wrong any more.
 const PATIENCE: Duration = Duration::from_secs(60);
 pub const HISTORY: &str = "history.jsonl";
@@ -45,8 +50,12 @@ pub const HISTORY: &str = "history.jsonl";
 /// What a round came to.
 #[derive(Debug, Default)]
 pub struct Played {
-    /// The stage in which it went wrong.
-    pub hit: Option<Stage>,
+    /// Where the migration was as it went wrong; `None`: the stage that was meant was over too soon each time.
+    pub hit: Option<Hit>,
+    /// Where it was at the end of the trouble.
+    pub until: Option<Stage>,
+    /// How often the shard moved, and the attempts that the last migration took.
+    pub migrations: u64,
     pub attempts: u32,
     pub acked: u64,
     pub operations: u64,
@@ -76,10 +85,15 @@ pub fn play(program: &Path, folder: &Path, seed: Seed) -> Result<Played, Failure
         }
     }
     let runtime = cluster::runtime()?;
-    let cables = Cables::new(runtime.handle());
+    let key = Trouble::has_key(seed).then(SharedKey::fresh);
+    if let Some(key) = &key {
+        write_key(&folder.join(KEY), key)?;
+    }
+    let settings = Settings { key_file: key.is_some().then(|| KEY.into()), ..settings() };
+    let cables = Cables::new(runtime.handle(), key);
     let load = Load::default();
     let mut played = Played::default();
-    let mut cluster = Cluster::lay_out(program, folder, NODES, &settings(), Some(&cables))?;
+    let mut cluster = Cluster::lay_out(program, folder, NODES, &settings, Some(&cables))?;
     let mut round = Round { seed, trouble, runtime: &runtime, cables: &cables, disks: &disks, load: &load };
     if let Err(failure) = round.run(&mut cluster, &mut played) {
         played.findings.push(failure.line);
@@ -89,6 +103,12 @@ pub fn play(program: &Path, folder: &Path, seed: Seed) -> Result<Played, Failure
     history.sort_by_key(|operation| operation.call);
     judge(folder, &history, &mut played)?;
     Ok(played)
+}
+
+fn write_key(path: &Path, key: &SharedKey) -> Result<(), Failure> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| file.write_all(key.to_hex().as_bytes()));
+    written.map_err(|error| Failure::io("write", path.display(), &error))
 }
 
 /// What every process is told: timeouts that run out within a round, and pages that a copy has several of.
@@ -168,7 +188,7 @@ impl Round<'_> {
         })?;
         self.load.read_all(READER, settings)?;
         cluster.miroir(&["anti-entropy", "run"])?;
-        cluster.miroir(&["migrate", "verify", &MIGRATION.to_string()])?;
+        cluster.miroir(&["migrate", "verify", &MigrationId(played.migrations).to_string()])?;
         match cluster.ended() {
             Some((peer, status)) => Err(Failure::internal(format!("{peer} ended by itself ({status})"))),
             None => Ok(()),
@@ -177,51 +197,78 @@ impl Round<'_> {
 
     fn under_load(&self, cluster: &mut Cluster, played: &mut Played) -> Result<(), Failure> {
         let mut operator = self.runtime.block_on(cluster.session())?;
-        let (cast, target) = self.runtime.block_on(self.cast(cluster, &mut operator))?;
+        let (mut cast, mut from, mut target) = self.runtime.block_on(self.cast(cluster, &mut operator))?;
         self.load.wait_for_writes(40, PATIENCE)?;
-        let plan = Command::Plan { id: MIGRATION, shard: SHARD, target, cutover: Cutover::Delta };
-        self.tell(&mut operator, plan)?;
-        let begins_in = match self.trouble {
-            Trouble::Kill(_, stage) | Trouble::Cut(_, _, stage) => Some(stage),
-            Trouble::Stop(_) | Trouble::FullDisk(_) => None,
-        };
-        if begins_in.is_none() {
-            self.begin(cluster, &cast)?;
-        }
-        // Whoever is stopped or cut off may be the coordinator: it is told once it hears.
-        let started = self.tell(&mut operator, Command::Start { id: MIGRATION });
-        match begins_in {
-            None => {
-                played.hit = Some(Stage::Planned);
-                if let Trouble::FullDisk(victim) = self.trouble {
-                    cast.of(victim).into_iter().try_for_each(|peer| until_full(cluster, peer))?;
-                }
-                self.wait(&mut operator, Stage::Cleanup, self.trouble.lasts(self.seed));
+        while !self.trouble.is_met(played.hit) && played.migrations < MIGRATIONS {
+            played.migrations += 1;
+            let id = MigrationId(played.migrations);
+            self.tell(
+                &mut operator,
+                Command::Plan { id, shard: SHARD, target: target.clone(), cutover: Cutover::Delta },
+            )?;
+            self.strike(cluster, &mut operator, &cast, id, played)?;
+            self.end(cluster, &cast)?;
+            cluster.up(self.runtime)?;
+            self.tell(&mut operator, Command::Start { id })?;
+            self.load.wait_for_writes(40, PATIENCE)?;
+            if !until(cluster, id, |stage| stage == Stage::Done, PATIENCE) {
+                return Err(Failure::internal(format!("the migration has not ended: it is in {}", cluster.stage(id))));
             }
-            Some(stage) => {
-                started?;
-                self.wait(&mut operator, stage, PATIENCE);
-                played.hit = self.look(&mut operator).map(|(stage, _)| stage);
-                self.begin(cluster, &cast)?;
-                thread::sleep(self.trouble.lasts(self.seed));
-            }
+            played.attempts = self.attempts(&mut operator, id);
+            (cast, from, target) = (cast.back(), target, from);
         }
-        self.end(cluster, &cast)?;
-        cluster.up(self.runtime)?;
-        self.tell(&mut operator, Command::Start { id: MIGRATION })?;
-        self.load.wait_for_writes(40, PATIENCE)?;
-        let done = self.wait(&mut operator, Stage::Done, PATIENCE);
-        let (stage, attempts) = self.look(&mut operator).unwrap_or((Stage::Planned, 0));
-        played.attempts = attempts;
         self.runtime.block_on(operator.close());
-        match done {
-            true => Ok(()),
-            false => Err(Failure::internal(format!("the migration has not ended: it is in {stage}"))),
-        }
+        Ok(())
     }
 
-    /// Who plays which part, and which nodes shall hold the shard.
-    async fn cast(&self, cluster: &Cluster, operator: &mut Session) -> Result<(Cast, Vec<NodeId>), Failure> {
+    /// Starts the migration, and has the trouble begin where it is meant to. It lasts when this returns, unless the stage
+    /// was over too soon.
+    fn strike(
+        &self,
+        cluster: &mut Cluster,
+        operator: &mut Session,
+        cast: &Cast,
+        id: MigrationId,
+        played: &mut Played,
+    ) -> Result<(), Failure> {
+        let lasts = Trouble::lasts(self.seed);
+        if let Some(wanted) = self.trouble.stage() {
+            self.tell(operator, Command::Start { id })?;
+            let is_there_or_past = |stage| stage >= wanted && stage != Stage::Aborted;
+            until(cluster, id, is_there_or_past, PATIENCE);
+            if cluster.stage(id) != wanted {
+                return Ok(());
+            }
+            played.hit = Some(self.begin(cluster, cast, id)?);
+            thread::sleep(lasts);
+        } else {
+            played.hit = Some(self.begin(cluster, cast, id)?);
+            // Whoever is stopped may be the coordinator: it is told again once it hears.
+            let _may_be_unheard = self.tell(operator, Command::Start { id });
+            if let Trouble::FullDisk(victim) = self.trouble {
+                cast.of(victim).into_iter().try_for_each(|peer| until_full(cluster, peer))?;
+            }
+            match self.trouble.must_come_to() {
+                None => thread::sleep(lasts),
+                Some(far) if until(cluster, id, |stage| stage >= far && stage != Stage::Aborted, PATIENCE) => {}
+                Some(far) => {
+                    let stage = cluster.stage(id);
+                    let line =
+                        format!("without {} the migration has come to {stage}, not to {far}", self.trouble.victim());
+                    return Err(Failure::internal(line));
+                }
+            }
+        }
+        played.until = Some(cluster.stage(id));
+        Ok(())
+    }
+
+    /// Who plays which part, which nodes hold the shard, and which shall.
+    async fn cast(
+        &self,
+        cluster: &Cluster,
+        operator: &mut Session,
+    ) -> Result<(Cast, Vec<NodeId>, Vec<NodeId>), Failure> {
         let inspection = operator.inspect().await.map_err(failed)?;
         let config = inspection.configs.iter().find(|config| config.shard == SHARD);
         let config = config.ok_or_else(|| Failure::internal(format!("there is no {SHARD}")))?;
@@ -230,11 +277,12 @@ impl Round<'_> {
         let joins = joins.ok_or_else(|| Failure::internal("every node holds the shard"))?;
         Dice::new(self.seed).stream("cast", 0).shuffle(&mut held);
         let target = vec![held[0], held[1], joins];
-        Ok((Cast { stays: held[0], joins, leaves: held[2], everybody: cluster.peers() }, target))
+        Ok((Cast { stays: held[0], joins, leaves: held[2], everybody: cluster.peers() }, held, target))
     }
 
-    /// The trouble begins.
-    fn begin(&self, cluster: &mut Cluster, cast: &Cast) -> Result<(), Failure> {
+    /// The trouble begins. Returns where the migration is meanwhile.
+    fn begin(&self, cluster: &mut Cluster, cast: &Cast, id: MigrationId) -> Result<Hit, Failure> {
+        let before = cluster.stage(id);
         let victims = cast.of(self.trouble.victim());
         match self.trouble {
             Trouble::Kill(..) => victims.into_iter().for_each(|peer| cluster.kill(peer)),
@@ -242,7 +290,7 @@ impl Round<'_> {
             Trouble::FullDisk(_) => self.disk(&victims)?.fill()?,
             Trouble::Cut(victim, way, _) => self.cables.cut(cast.directions(victim, way)),
         }
-        Ok(())
+        Ok(Hit { before, after: cluster.stage(id) })
     }
 
     /// The trouble ends; whoever was killed is started again by the caller.
@@ -266,23 +314,22 @@ impl Round<'_> {
         self.runtime.block_on(operator.command(command, false)).map(drop).map_err(failed)
     }
 
-    /// Where the migration stands: its stage and its attempts. `None`: the coordinator does not answer.
-    fn look(&self, operator: &mut Session) -> Option<(Stage, u32)> {
-        let inspection = self.runtime.block_on(operator.inspect()).ok()?;
-        let found = inspection.migrations.into_iter().find(|it| it.record.id == MIGRATION)?;
-        Some((found.record.stage, found.record.attempt))
+    /// How often the migration has begun. 0: the coordinator does not answer.
+    fn attempts(&self, operator: &mut Session, id: MigrationId) -> u32 {
+        let inspection = self.runtime.block_on(operator.inspect());
+        let found = inspection.ok().and_then(|it| it.migrations.into_iter().find(|it| it.record.id == id));
+        found.map_or(0, |it| it.record.attempt)
     }
+}
 
-    /// Waits until the migration has come to a stage, or past it; `false`: it has not.
-    fn wait(&self, operator: &mut Session, wanted: Stage, limit: Duration) -> bool {
-        let end = Instant::now() + limit;
-        while Instant::now() < end {
-            match self.look(operator) {
-                Some((Stage::Aborted, _)) | None => thread::sleep(LOOK),
-                Some((stage, _)) if stage >= wanted => return true,
-                Some(_) => thread::sleep(Duration::from_millis(2)),
-            }
+/// Waits until the migration is in a stage that is wanted; `false`: it has not come there.
+fn until(cluster: &Cluster, id: MigrationId, is_wanted: impl Fn(Stage) -> bool, limit: Duration) -> bool {
+    let end = Instant::now() + limit;
+    while Instant::now() < end {
+        if is_wanted(cluster.stage(id)) {
+            return true;
         }
-        false
+        thread::sleep(Duration::from_millis(1));
     }
+    false
 }

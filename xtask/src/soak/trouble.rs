@@ -1,4 +1,5 @@
-//! What goes wrong in a round: one thing, drawn from its seed, out of all that can.
+//! What goes wrong in a round: one thing out of all that can. They are dealt in turn, so that as many rounds as there are
+//! combinations play each of them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -36,7 +37,8 @@ pub enum Way {
 pub enum Trouble {
     /// `kill -9` in a stage; started again a while later.
     Kill(Victim, Stage),
-    /// SIGSTOP before the migration starts, SIGCONT when it cannot get any further.
+    /// SIGSTOP before the migration starts; SIGCONT when it has come as far as it must without the victim
+    /// ([`Trouble::must_come_to`]), or after a while.
     Stop(Victim),
     /// No room before the migration starts, and for a while.
     FullDisk(Victim),
@@ -44,8 +46,16 @@ pub enum Trouble {
     Cut(Victim, Way, Stage),
 }
 
-/// The stages in which something can begin to go wrong.
-pub const STAGES: [Stage; 5] = [Stage::DualWrite, Stage::Drain, Stage::DeltaPass, Stage::Activate, Stage::Cleanup];
+/// The stages in which something can begin to go wrong. Not Activate: it is one commit, behind which the next follows at
+/// once, so that whoever looks from outside sees the stage before it or the one after it.
+pub const STAGES: [Stage; 4] = [Stage::DualWrite, Stage::Drain, Stage::DeltaPass, Stage::Cleanup];
+
+/// Between which stages something went wrong: the last that the coordinator had logged just before, and just after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    pub before: Stage,
+    pub after: Stage,
+}
 
 impl Trouble {
     /// Everything there is, in a fixed order.
@@ -64,17 +74,42 @@ impl Trouble {
         kills.chain(stops).chain(disks).chain(cuts).collect()
     }
 
-    /// The one of this seed. Half of the seeds are for kills, as they are what happens most.
+    /// The one of this seed. The order was shuffled once and is the same for all seeds, which go round it: so many seeds in
+    /// a row as there are combinations have each exactly once, wherever they begin.
     pub fn of(seed: Seed) -> Trouble {
-        let mut stream = Dice::new(seed).stream("trouble", 0);
-        let group = match stream.below(6) {
-            0..=2 => |it: &Trouble| matches!(it, Trouble::Kill(..)),
-            3 => |it: &Trouble| matches!(it, Trouble::Stop(_)),
-            4 => |it: &Trouble| matches!(it, Trouble::FullDisk(_)),
-            _ => |it: &Trouble| matches!(it, Trouble::Cut(..)),
-        };
-        let group: Vec<Trouble> = Trouble::all().into_iter().filter(group).collect();
-        *stream.pick(&group)
+        let mut all = Trouble::all();
+        Dice::new(Seed(0)).stream("deal", 0).shuffle(&mut all);
+        all[(seed.0 % all.len() as u64) as usize]
+    }
+
+    /// Whether the processes of the round of this seed share a key. Every fourth do; the combinations are not a multiple of
+    /// four, so that each of them has its turn.
+    pub const fn has_key(seed: Seed) -> bool {
+        seed.0.is_multiple_of(4)
+    }
+
+    /// The stage in which it is to begin; `None`: before the migration starts.
+    pub const fn stage(self) -> Option<Stage> {
+        match self {
+            Trouble::Kill(_, stage) | Trouble::Cut(_, _, stage) => Some(stage),
+            Trouble::Stop(_) | Trouble::FullDisk(_) => None,
+        }
+    }
+
+    /// How far the migration has to come while the victim stands still: a majority can do without one copy, old or new,
+    /// and without the one that leaves until it is to drop what it has.
+    pub const fn must_come_to(self) -> Option<Stage> {
+        match self {
+            Trouble::Stop(Victim::Stays | Victim::Joins) => Some(Stage::Done),
+            Trouble::Stop(Victim::Leaves) => Some(Stage::Cleanup),
+            _ => None,
+        }
+    }
+
+    /// Whether it began in the stage it was meant for, and nowhere else.
+    pub fn is_met(self, hit: Option<Hit>) -> bool {
+        let stage = self.stage().unwrap_or(Stage::Planned);
+        hit == Some(Hit { before: stage, after: stage })
     }
 
     /// What it is called where rounds are counted.
@@ -95,13 +130,18 @@ impl Trouble {
         }
     }
 
-    /// How long it lasts, at most.
-    pub fn lasts(self, seed: Seed) -> Duration {
-        let drawn = Dice::new(seed).stream("lasts", 0).range(200..=2_500);
+    /// How long it lasts.
+    pub fn lasts(seed: Seed) -> Duration {
+        Duration::from_millis(Dice::new(seed).stream("lasts", 0).range(200..=2_500))
+    }
+
+    /// Who suffers how: what it is called where stages are counted.
+    pub fn row(self) -> (&'static str, String) {
+        let victim = self.victim();
         match self {
-            // Through the whole migration, which can do without it.
-            Trouble::Stop(Victim::Stays | Victim::Leaves) => Duration::from_secs(20),
-            _ => Duration::from_millis(drawn),
+            Trouble::Cut(_, Way::FromIt, _) => (self.kind(), format!("what {victim} sends")),
+            Trouble::Cut(_, Way::ToIt, _) => (self.kind(), format!("what {victim} is sent")),
+            _ => (self.kind(), victim.to_string()),
         }
     }
 }
@@ -124,6 +164,11 @@ impl Cast {
             Victim::Coordinator => vec![Peer::Coordinator],
             Victim::Everybody => self.everybody.clone(),
         }
+    }
+
+    /// The parts when the shard moves back.
+    pub fn back(self) -> Cast {
+        Cast { joins: self.leaves, leaves: self.joins, ..self }
     }
 
     /// The directions that are cut so that the victim is cut off.
@@ -173,12 +218,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seeds_reach_every_kind_of_trouble_and_each_is_one() {
-        let all = Trouble::all();
-        assert_eq!(all.iter().copied().collect::<BTreeSet<_>>().len(), all.len());
-        let drawn: BTreeSet<Trouble> = (0..2_000).map(|seed| Trouble::of(Seed(seed))).collect();
-        assert_eq!(drawn.len(), all.len(), "every one is drawn");
-        assert_eq!(Trouble::of(Seed(7)), Trouble::of(Seed(7)));
+    fn a_hundred_rounds_have_every_combination_wherever_they_begin() {
+        let all: BTreeSet<Trouble> = Trouble::all().into_iter().collect();
+        assert_eq!(all.len(), Trouble::all().len(), "each is there once");
+        assert!(all.len() <= 100, "{} combinations", all.len());
+        for first in [0, 1, 42, 1_000_003] {
+            let dealt: BTreeSet<Trouble> =
+                (first..first + all.len() as u64).map(|seed| Trouble::of(Seed(seed))).collect();
+            assert_eq!(dealt, all, "from seed {first} on");
+        }
+    }
+
+    #[test]
+    fn every_combination_has_its_turn_under_a_key() {
+        let rounds = 0..4 * Trouble::all().len() as u64;
+        let keyed: BTreeSet<Trouble> =
+            rounds.map(Seed).filter(|seed| Trouble::has_key(*seed)).map(Trouble::of).collect();
+        assert_eq!(keyed.len(), Trouble::all().len());
+    }
+
+    #[test]
+    fn a_stage_is_met_only_if_it_lasted_from_before_to_after() {
+        let kill = Trouble::Kill(Victim::Joins, Stage::Drain);
+        let hit = |before, after| Some(Hit { before, after });
+        assert!(kill.is_met(hit(Stage::Drain, Stage::Drain)));
+        assert!(!kill.is_met(hit(Stage::Drain, Stage::DeltaPass)));
+        assert!(!kill.is_met(hit(Stage::DeltaPass, Stage::DeltaPass)));
+        assert!(!kill.is_met(None));
+        assert!(Trouble::Stop(Victim::Stays).is_met(hit(Stage::Planned, Stage::Planned)));
     }
 
     #[test]
