@@ -10,7 +10,7 @@ mod lab;
 use lab::{COUNTER, Lab, key};
 use miroir_store::config::{Cutover, Form};
 use miroir_store::coordinator::gate::UNSAFE_CUTOVER;
-use miroir_store::env::Peer;
+use miroir_store::env::{Measure, Peer};
 use miroir_store::id::{MAX_VALUE_BYTES, MigrationId, NodeId, ShardId};
 use miroir_store::migration::Stage;
 use miroir_store::router::{Outcome, Request};
@@ -79,6 +79,26 @@ fn a_node_reads_no_more_for_clients_than_it_can_hold_and_the_rest_when_asked_aga
     }
     let batches: Vec<usize> = lab.sent.iter().filter_map(|(_, _, sent)| ops_of(sent)).collect();
     assert_eq!(batches, [6, 3], "three have room at a time");
+}
+
+#[test]
+fn a_full_disk_is_shown_until_there_is_room_again() {
+    let mut lab = Lab::new(3, 3, false);
+    let is_full = |lab: &Lab| {
+        let told = lab.measures().into_iter().rev();
+        told.filter_map(|it| if let Measure::DiskFull(full) = it { Some(full) } else { None }).next()
+    };
+    lab.put("a", "one");
+    assert_eq!(is_full(&lab), None);
+    lab.set_full(1, true);
+    assert!(matches!(lab.put("a", &"two".repeat(100_000)), Outcome::Ok { .. }), "the others are enough");
+    lab.run_for(50);
+    assert_eq!(is_full(&lab), Some(true));
+    let why = |it: &Measure| matches!(it, Measure::TurnedAway { why: "disk full", requests: 1.. });
+    assert!(lab.measures().iter().any(why));
+    lab.set_full(1, false);
+    lab.put("a", "three");
+    assert_eq!(is_full(&lab), Some(false));
 }
 
 fn ops_of(message: &Message) -> Option<usize> {

@@ -8,7 +8,7 @@ use miroir_store::coordinator::gate::AntiEntropy;
 use miroir_store::coordinator::records::EngineRecords;
 use miroir_store::coordinator::{Coordinator, NewCluster, Options};
 use miroir_store::engine::Options as EngineOptions;
-use miroir_store::env::{BoxFuture, Clock, Dice, Env, Event, Nanos, Net, Peer, Probe, millis};
+use miroir_store::env::{BoxFuture, Clock, Dice, Env, Event, Measure, Nanos, Net, Peer, Probe, millis};
 use miroir_store::id::{Key, MigrationId, NodeId, ShardId, WriterId};
 use miroir_store::migration::{self, Stage};
 use miroir_store::node::Node;
@@ -31,6 +31,7 @@ struct Shared {
     configs: Mutex<BTreeMap<ShardId, ShardConfig>>,
     stages: Mutex<BTreeMap<MigrationId, Vec<Stage>>>,
     commits: Mutex<usize>,
+    measures: Mutex<Vec<Measure>>,
 }
 
 struct Effects(Arc<Shared>);
@@ -73,6 +74,10 @@ impl Probe for Effects {
             _ => {}
         }
     }
+
+    fn measure(&self, measure: Measure) {
+        self.0.measures.lock().unwrap().push(measure);
+    }
 }
 
 type Lose = Box<dyn Fn(Peer, Peer, &Message) -> bool>;
@@ -80,6 +85,7 @@ type Lose = Box<dyn Fn(Peer, Peer, &Message) -> bool>;
 pub struct Lab {
     shared: Arc<Shared>,
     nodes: BTreeMap<NodeId, (Node, Env)>,
+    disks: BTreeMap<NodeId, TestDisk>,
     coordinator: Coordinator,
     coordinator_disk: TestDisk,
     options: Options,
@@ -122,9 +128,9 @@ impl Lab {
     fn with(nodes: u32, replication: u32, anti_entropy: bool, engine: EngineOptions) -> Lab {
         let shared = Arc::new(Shared::default());
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
-        let mut built = BTreeMap::new();
+        let (mut built, mut disks) = (BTreeMap::new(), BTreeMap::new());
         for &id in &ids {
-            let env = env(&shared, &TestDisk::default());
+            let env = env(&shared, disks.entry(id).or_default());
             let node = Node::open(id, &env, engine.clone()).expect("an empty disk opens");
             built.insert(id, (node, env));
         }
@@ -149,6 +155,7 @@ impl Lab {
         let mut lab = Lab {
             shared,
             nodes: built,
+            disks,
             coordinator,
             coordinator_disk,
             options,
@@ -289,9 +296,21 @@ impl Lab {
         }
     }
 
+    /// From now on a node's disk has no room, or has room again.
+    pub fn set_full(&self, node: u32, full: bool) {
+        self.disks[&NodeId(node)].set_full(full.then_some(""));
+    }
+
+    /// What all processes have shown to operators.
+    pub fn measures(&self) -> Vec<Measure> {
+        self.shared.measures.lock().unwrap().clone()
+    }
+
     /// A node's disk is replaced by an empty one.
     pub fn lose_disk(&mut self, node: u32) {
-        let env = env(&self.shared, &TestDisk::default());
+        let disk = TestDisk::default();
+        let env = env(&self.shared, &disk);
+        self.disks.insert(NodeId(node), disk);
         let opened = Node::open(NodeId(node), &env, EngineOptions::default()).expect("an empty disk opens");
         self.nodes.insert(NodeId(node), (opened, env));
     }
