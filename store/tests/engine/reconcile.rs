@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use miroir_store::config::{Replica, ShardConfig};
-use miroir_store::engine::Options;
+use miroir_store::engine::{MAX_LEVEL, Options};
 use miroir_store::env::{BoxFuture, Clock, Dice, Env, Nanos, Net, NoProbe, Peer};
 use miroir_store::id::{DiskId, Epoch, Key, NodeId, Session, ShardId};
 use miroir_store::node::Node;
@@ -183,7 +183,9 @@ fn cost_of_reconciling() {
             );
             // Two digests of 256 sums, and what does not depend on how many documents there are.
             assert!(found <= 8_000 + k * 2_400, "n = {n}, k = {k}: {found} bytes");
-            assert!(frames <= 24 + k / 10, "n = {n}, k = {k}: {frames} frames");
+            // Each level down to which buckets are split is a question to both and two answers.
+            let splits = 4 * u64::from(MAX_LEVEL);
+            assert!(frames <= 15 + splits + k / 10, "n = {n}, k = {k}: {frames} frames");
         }
     }
 }
