@@ -1,6 +1,7 @@
 //! The omniscient observer: hears what the store does and what the network loses, feeds the loss-window auditor, and
 //! keeps the books that scenarios and reports ask for. It never acts on the cluster.
 
+mod asked;
 mod books;
 mod describe;
 mod marks;
@@ -8,7 +9,7 @@ pub mod promises;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use miroir_sim::disk::SimDisk;
@@ -18,10 +19,9 @@ use miroir_sim::oracle::progress::{Access, Progress};
 use miroir_sim::time::in_seconds;
 use miroir_sim::trace::Mode;
 use miroir_sim::{ProcessId, Ratio, World, sometimes};
-use miroir_store::config::{Cutover, Form, ShardConfig};
+use miroir_store::config::{Cutover, Form};
 use miroir_store::env::{Copy, Event, Nanos, Peer, Probe};
-use miroir_store::id::{Epoch, MigrationId, NodeId, ShardId, Version};
-use miroir_store::migration::Stage;
+use miroir_store::id::{Epoch, NodeId, ShardId, Version};
 use miroir_store::router::Request;
 use miroir_store::wire::{Message, Op, Purpose, decode};
 
@@ -29,8 +29,9 @@ use crate::burst::Bursts;
 use crate::env::Directory;
 use crate::ledger::{self, Entry, Line};
 use crate::plan::Plan;
+use crate::scan::Scan;
 
-pub use books::{Books, Journey, Paged};
+pub use books::{Books, Journey, Paged, Turn};
 pub use describe::describe;
 
 /// The books of a run. Clones share them.
@@ -154,199 +155,14 @@ impl Audit {
         }
     }
 
-    /// Clients are let go, and faults may happen.
-    pub fn chaos_begins(&self) {
-        let at = self.0.world.now();
-        self.books().chaos_from = Some(at);
+    /// From here on the versions of all writes are kept that become durable somewhere.
+    pub fn keep_versions(&self) {
+        self.books().versions = Some(BTreeSet::new());
     }
 
-    pub fn chaos_from(&self) -> Option<Nanos> {
-        self.books().chaos_from
-    }
-
-    /// How each migration has gone so far.
-    pub fn journeys(&self) -> BTreeMap<MigrationId, Journey> {
-        self.books().journeys.clone()
-    }
-
-    /// How many documents delta passes have shipped so far.
-    pub fn delta_shipped(&self) -> u64 {
-        self.books().delta_shipped
-    }
-
-    /// Whether one migration entered `ahead` while another one stood in `behind`.
-    pub fn were_apart(&self, ahead: Stage, behind: Stage) -> bool {
-        let books = self.books();
-        let stands = |journey: &Journey, at: Nanos| {
-            let last = journey.stages.iter().take_while(|(entered, _)| *entered <= at).last();
-            last.is_some_and(|(_, stage)| *stage == behind)
-        };
-        books.journeys.iter().any(|(id, journey)| {
-            let entered = journey.stages.iter().filter(|(_, stage)| *stage == ahead).map(|(at, _)| *at);
-            let mut others = books.journeys.iter().filter(|(other, _)| *other != id);
-            let entered: Vec<Nanos> = entered.collect();
-            others.any(|(_, other)| entered.iter().any(|at| stands(other, *at)))
-        })
-    }
-
-    /// Faults have stopped.
-    pub fn healed(&self) {
-        let at = self.0.world.now();
-        self.books().healed_at = Some(at);
-    }
-
-    /// The loss windows.
-    pub fn auditor(&self) -> &Auditor {
-        &self.0.auditor
-    }
-
-    /// Who had to wait.
-    pub fn progress(&self) -> &Progress {
-        &self.0.progress
-    }
-
-    /// Whether the coordinator runs anti-entropy, as far as has been seen.
-    pub fn anti_entropy_is_on(&self) -> bool {
-        self.0.anti_entropy.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    /// An operator has switched it.
-    pub fn set_anti_entropy(&self, enabled: bool) {
-        self.0.anti_entropy.store(enabled, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    /// What a cluster that does not come to rest is waiting for.
-    pub fn what_is_stuck(&self) -> String {
-        let books = self.books();
-        let mut stuck = Vec::new();
-        for (id, journey) in &books.journeys {
-            let last = journey.stages.last().map_or("nothing".to_owned(), |(_, stage)| stage.to_string());
-            if last != "Done" {
-                stuck.push(format!("migration {id} stands in {last}"));
-            }
-        }
-        for config in books.configs.values() {
-            let behind = self
-                .0
-                .directory
-                .nodes()
-                .map(|(node, _)| node)
-                .filter(|node| books.installed.get(&(config.shard, *node)).copied() < Some(config.epoch));
-            let behind: Vec<String> = behind.map(|node| node.to_string()).collect();
-            if !behind.is_empty() {
-                stuck.push(format!("{config} is not installed on {}", behind.join(" ")));
-            }
-            if config.form != Form::Stable || !config.leaving.is_empty() || !config.old.is_empty() {
-                stuck.push(format!("{} is at {config}", config.shard));
-            }
-        }
-        format!("the healed cluster did not come to rest: {}", stuck.join("; "))
-    }
-
-    /// What operators were warned of.
-    pub fn warnings(&self) -> Vec<String> {
-        self.books().warnings.iter().map(|(_, text)| text.clone()).collect()
-    }
-
-    /// The newest configuration of every shard.
-    pub fn configs(&self) -> Vec<ShardConfig> {
-        self.books().configs.values().cloned().collect()
-    }
-
-    /// How many configurations were committed so far in which a shard is on the move. Readmissions and tombstone barriers,
-    /// which go on whatever an operator is refused, move nothing.
-    pub fn moves_committed(&self) -> usize {
-        self.books().config_log.iter().filter(|(_, config)| config.form != Form::Stable).count()
-    }
-
-    /// Whether this migration went back from Activate, and an attempt was aborted for a reason that names `code`.
-    pub fn was_aborted_at_activate(&self, id: MigrationId, code: &str) -> bool {
-        self.books().journeys.get(&id).is_some_and(|journey| {
-            let mut steps = journey.stages.windows(2).map(|pair| (pair[0].1, pair[1].1));
-            let went_back = steps.any(|step| step == (Stage::Activate, Stage::Aborted));
-            went_back && journey.reasons.iter().any(|reason| reason.contains(code))
-        })
-    }
-
-    /// Whether some node has found rot in a copy.
-    pub fn has_found_rot(&self) -> bool {
-        self.books().rot_found
-    }
-
-    /// The coordinator refused an operator.
-    pub fn refused(&self, code: &str, text: &str) {
-        let at = self.0.world.now();
-        self.0.world.note(&format!("refused: {code}: {text}"));
-        self.books().refusals.push((at, code.to_owned(), text.to_owned()));
-    }
-
-    /// Whether these nodes, and no others, serve a shard.
-    pub fn is_placed(&self, shard: u32, nodes: &[u32]) -> bool {
-        self.books().configs.get(&ShardId(shard)).is_some_and(|config| {
-            config.form == Form::Stable
-                && config.new.len() == nodes.len()
-                && config.new.iter().all(|replica| nodes.contains(&replica.node.0))
-        })
-    }
-
-    /// The coordinator accepted the start of a migration.
-    pub fn started(&self, id: MigrationId) {
-        self.books().journeys.entry(id).or_default().started = true;
-    }
-
-    pub fn stage(&self, id: MigrationId) -> Option<Stage> {
-        self.books().journeys.get(&id).and_then(|journey| journey.stages.last()).map(|(_, stage)| *stage)
-    }
-
-    /// Whether some migration is done and no other is under way.
-    pub fn has_activated(&self) -> bool {
-        let done = |journey: &Journey| journey.stages.last().is_some_and(|(_, stage)| *stage == Stage::Done);
-        self.books().journeys.values().any(done) && self.migrations_ended()
-    }
-
-    /// Whether some migration was aborted and done in a later attempt.
-    pub fn was_retried(&self) -> bool {
-        self.books().journeys.values().any(|journey| {
-            let stages: Vec<Stage> = journey.stages.iter().map(|(_, stage)| *stage).collect();
-            stages.contains(&Stage::Aborted) && stages.last() == Some(&Stage::Done)
-        })
-    }
-
-    /// Whether every migration that was started has ended, cleanup included.
-    pub fn migrations_ended(&self) -> bool {
-        self.books().journeys.values().all(|journey| match journey.stages.last() {
-            Some((_, Stage::Done)) => true,
-            Some((_, Stage::Aborted)) => journey.reasons.last().is_some_and(|reason| !is_passing(reason)),
-            Some((_, Stage::Planned)) => !journey.started,
-            _ => false,
-        })
-    }
-
-    /// Whether every node has installed the newest of these configurations.
-    pub fn is_installed_everywhere(&self, configs: &[ShardConfig]) -> bool {
-        let books = self.books();
-        configs.iter().all(|config| {
-            let installed = |node: NodeId| books.installed.get(&(config.shard, node)).copied();
-            self.0.directory.nodes().all(|(node, _)| installed(node) >= Some(config.epoch))
-        })
-    }
-
-    /// Whether everything the coordinator has committed is installed, with nobody left to drop a copy.
-    pub fn is_settled(&self) -> bool {
-        let configs: Vec<ShardConfig> = self.books().configs.values().cloned().collect();
-        configs.iter().all(ShardConfig::is_at_rest) && self.is_installed_everywhere(&configs)
-    }
-
-    /// Whether each shard has seen a whole anti-entropy pass that began after `since` and found nothing to ship.
-    pub fn is_quiet_since(&self, since: Nanos) -> bool {
-        let books = self.books();
-        books.configs.values().all(|config| {
-            let alone = config.new.len() == 1;
-            let passes = books.passes.get(&config.shard).map_or(&[][..], Vec::as_slice);
-            let later: Vec<&(Nanos, u64)> = passes.iter().filter(|(at, _)| *at > since).collect();
-            // The first pass to end may have begun before.
-            alone || (later.len() >= 2 && later.last().is_some_and(|(_, shipped)| *shipped == 0))
-        })
+    /// A client has read a shard, or a part of it, page by page.
+    pub fn scanned(&self, scan: Scan) {
+        self.books().scans.push(scan);
     }
 
     /// What was written down; leaves nothing.
@@ -448,6 +264,7 @@ impl Audit {
                 let doc = auditor.intern(key.id());
                 books.breaks(at, promises::of_replacing(auditor, process(node), node, &key, version, "a write"));
                 auditor.applied(at, process(node), shard.0, doc, pair(version), How::Write);
+                books.versions.iter_mut().for_each(|versions| _ = versions.insert(pair(version)));
             }
             Event::Installed { node, config, wiped } => {
                 if let Some(committed) = books.configs.get(&config.shard)
@@ -542,6 +359,9 @@ impl Audit {
                 books.forgotten_tombstones += 1;
                 books.forgotten.insert((shard, key));
             }
+            Event::Reconciling { shard, purpose: Purpose::AntiEntropy } => {
+                books.turns.entry(shard).or_default().push(Turn { began: at, ended: None });
+            }
             Event::Reconciled { shard, purpose, shipped, .. } => {
                 let verified = books.verified.entry(shard).or_default();
                 verified.delta |= purpose == Purpose::Delta;
@@ -554,6 +374,9 @@ impl Audit {
                 }
                 if purpose == Purpose::AntiEntropy {
                     books.passes.entry(shard).or_default().push((at, shipped));
+                    if let Some(turn) = books.turns.entry(shard).or_default().last_mut() {
+                        turn.ended = Some(at);
+                    }
                 }
             }
             Event::Contradicted { shard, key, version } => {
@@ -569,7 +392,7 @@ impl Audit {
                 books.silenced.insert((shard, node));
                 self.rots(at, books, node, shard);
             }
-            Event::TurnedAway { .. } => {}
+            Event::TurnedAway { .. } | Event::Reconciling { .. } => {}
             Event::Warned { text } => books.warnings.push((at, text)),
             // Addresses and counts mean nothing here, and refusals are told to whoever asked.
             Event::Members { .. } | Event::Refused { .. } | Event::Counted { .. } => {}
@@ -630,12 +453,6 @@ fn access(request: &Request) -> Access {
         Request::Get { .. } => Access::Read,
         Request::Put { .. } | Request::Delete { .. } => Access::Write,
     }
-}
-
-/// Whether another attempt follows by itself.
-fn is_passing(reason: &str) -> bool {
-    use miroir_store::migration::Reason;
-    [Reason::CopyTimeout, Reason::DrainTimeout, Reason::JointTimeout].iter().any(|r| r.to_string() == reason)
 }
 
 fn pair(version: Version) -> (u64, u128) {

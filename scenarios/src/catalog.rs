@@ -80,6 +80,7 @@ pub const SCENARIOS: &[&Scenario] = &[
     &cutover::replica_replaced::SCENARIO,
     &cutover::combinations::SCENARIO,
     &cutover::coordinator_lost::SCENARIO,
+    &cutover::coordinator_succeeded::SCENARIO,
     &dump::import_during_cutover::SCENARIO,
     &dump::crash_in_import::SCENARIO,
     &transport::simulated_tcp::SCENARIO,

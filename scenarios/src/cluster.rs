@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use miroir_sim::disk::SimDisk;
 use miroir_sim::history::History;
+use miroir_sim::oracle::progress::Stalled;
 use miroir_sim::plan::{FaultKind, When};
 use miroir_sim::record::Service;
 use miroir_sim::time::{MICROS, MILLIS};
 use miroir_sim::{Incarnation, ProcessId, World, sometimes};
 use miroir_store::config::Cutover;
-use miroir_store::coordinator::gate::AntiEntropy;
-use miroir_store::coordinator::{self, NewCluster, Overrides};
 use miroir_store::dump::target::cluster::Cluster as Target;
 use miroir_store::engine::Options as EngineOptions;
 use miroir_store::env::{Env, Nanos, Peer, millis};
@@ -25,10 +24,12 @@ use miroir_store::wire::{Command, CommandId, Message, Reply, decode, encode};
 use crate::audit::Audit;
 use crate::dump;
 use crate::env::tcp::Transport;
-use crate::env::{COORDINATOR_STEP, Directory, announced, env};
+use crate::env::{Directory, env};
 use crate::plan::{IMPORTER, Interference, Plan};
 use crate::service;
 use crate::workload::{Actor, Load};
+
+mod coordinators;
 
 /// The cluster of one run and everything around it.
 pub struct Cluster {
@@ -100,7 +101,7 @@ impl Cluster {
             asked_to_start,
         };
         it.start_nodes();
-        it.start_coordinator();
+        it.start_coordinator(it.directory.coordinator());
         it.start_clients();
         it.start_importer();
         it
@@ -144,71 +145,9 @@ impl Cluster {
         }
     }
 
-    fn start_coordinator(&self) {
-        let process = self.directory.coordinator();
-        let disk = self.world.new_disk(process);
-        let options = self.coordinator_options();
-        // Only if somebody listens: it happens often.
-        let waits = |at: &When| matches!(at, When::Signal { name, .. } if name == COORDINATOR_STEP);
-        let announces = self.plan.sim.faults.iter().any(|fault| waits(&fault.at));
-        let (world, directory, audit) = (self.world.clone(), self.directory.clone(), self.audit.clone());
-        let transport = self.transport.clone();
-        self.world.start(process, move |life| {
-            let env = env(&world, life, &directory, Some(disk.mount()), Arc::new(audit.clone()));
-            let (world, options, transport) = (world.clone(), options.clone(), transport.clone());
-            async move {
-                let env = transport.over(life, env).await;
-                let env = if announces { announced(env, &world, life) } else { env };
-                let error = coordinator::serve(env, options).await;
-                world.note(&format!("coordinator stops: {error}"));
-            }
-        });
-    }
-
     /// How many coordinators, one after the other, have been asked to start the migrations so far.
     pub fn asked_to_start(&self) -> usize {
         self.asked_to_start.load(Ordering::Relaxed) as usize
-    }
-
-    fn coordinator_options(&self) -> coordinator::Options {
-        let (cluster, timing) = (&self.plan.cluster, &self.plan.timing);
-        let mut options = coordinator::Options {
-            create: Some(NewCluster {
-                nodes: (1..=cluster.nodes).map(|n| (NodeId(n), self.transport.node_address(NodeId(n)))).collect(),
-                shard_count: cluster.shards,
-                replication: cluster.replication,
-                anti_entropy: AntiEntropy {
-                    enabled: cluster.anti_entropy,
-                    repair: !cluster.reports_only,
-                    period: millis(cluster.anti_entropy_period_ms),
-                },
-                placement: cluster.placement.iter().map(|nodes| nodes.iter().copied().map(NodeId).collect()).collect(),
-                gone: Vec::new(),
-            }),
-            engine: engine_options(),
-            overrides: Overrides { unsafe_cutover: cluster.unsafe_cutover, eager_cleanup: cluster.eager_cleanup },
-            ..coordinator::Options::default()
-        };
-        options.reconcile.unverified = cluster.skip_verify;
-        if timing.collect_every_ms > 0 {
-            options.collect_every = Some(millis(timing.collect_every_ms));
-        }
-        options.migration.page_documents = timing.page_documents;
-        options.migration.page_interval = millis(timing.page_interval_ms);
-        if timing.collect_every_ms > 0 {
-            options.collect_every = Some(millis(timing.collect_every_ms));
-        }
-        // A healed cluster gets there in the end, however short the timeouts of its plan.
-        options.migration.max_attempts = 1_000;
-        if timing.pages_under_way > 0 {
-            options.migration.pages_under_way = timing.pages_under_way as usize;
-        }
-        if timing.copy_timeout_ms > 0 {
-            options.migration.copy_timeout = millis(timing.copy_timeout_ms);
-        }
-        options.migration.drain_timeout = millis(timing.drain_timeout_ms);
-        options.migration.joint_timeout = millis(timing.joint_timeout_ms);
-        options
     }
 
     fn start_clients(&self) {
@@ -342,7 +281,8 @@ impl Cluster {
         let end = self.plan.timing.chaos_ms * MILLIS;
         while self.world.now() < end {
             match self.command(planned_by.clone()).await {
-                Reply::Refused { code, .. } if code == "Busy" || code == "CleanupGate" => {
+                // `NotReady`: a coordinator that has lost its records has not rebuilt them yet.
+                Reply::Refused { code, .. } if code == "Busy" || code == "CleanupGate" || code == "NotReady" => {
                     sometimes!(code == "CleanupGate", "a move had to wait for the cleanup gate");
                     self.world.sleep(20 * MILLIS).await;
                 }
@@ -429,6 +369,11 @@ impl Cluster {
                 Err(Refusal { code, text })
             }
         }
+    }
+
+    /// Where clients try in vain for longer than one of them tries.
+    pub fn starved(&self) -> Vec<Stalled> {
+        self.audit.progress().stalled(self.world.now(), self.plan.workload.give_up_ms * MILLIS)
     }
 
     /// How well writes to the shards that moved were served so far, by stage.

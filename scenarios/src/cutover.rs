@@ -8,6 +8,7 @@ pub mod concurrent_migration_writes;
 pub mod concurrent_migrations;
 pub mod coordinator_crash_recovery;
 pub mod coordinator_lost;
+pub mod coordinator_succeeded;
 pub mod delete_and_recreate;
 pub mod drain_timeout_boundary;
 pub mod high_volume;
@@ -38,12 +39,12 @@ pub mod zombie_node;
 use std::future::Future;
 use std::pin::Pin;
 
-use miroir_sim::sometimes;
 use miroir_sim::time::MILLIS;
+use miroir_sim::{Dice, Random, Ratio, sometimes};
 use miroir_store::migration::Stage;
 
 use crate::cluster::Cluster;
-use crate::plan::Plan;
+use crate::plan::{Plan, Profile};
 use crate::workload::document;
 
 /// The course that most scenarios take: the planned migrations, one after another, under load.
@@ -53,6 +54,14 @@ pub(crate) fn migrations(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String
         sometimes!(it.audit.has_activated(), "a migration ended while faults could happen");
         Vec::new()
     })
+}
+
+/// The clients' writes are lost on their way to joining nodes: none of them, or up to one in twenty.
+pub(crate) fn lose_dual_writes(plan: &mut Plan, dice: &Dice) {
+    let loss = Ratio::of(dice.stream("dual-writes", 0).range(0..=50) as u32, 1_000);
+    if matches!(plan.profile, Profile::Usual | Profile::Storm) {
+        plan.lossy_links(loss);
+    }
 }
 
 /// The numbers of the first documents that live in a shard.

@@ -6,6 +6,7 @@
 pub mod tcp;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use miroir_sim::clock::ProcessClock;
@@ -16,30 +17,35 @@ use miroir_sim::{Incarnation, Names, ProcessId, Random, Stream, Timers, World};
 use miroir_store::env::{BoxFuture, Clock, Dice, Disk, Env, File, Nanos, Net, Peer, Probe};
 use miroir_store::id::NodeId;
 
+use crate::plan::SUCCESSOR;
+
 /// Which simulated process is which peer. Processes are registered operator first, then nodes, coordinator, clients.
 #[derive(Clone, Debug)]
 pub struct Directory {
     nodes: Vec<ProcessId>,
     coordinator: ProcessId,
+    /// Who takes its place, if anybody does in this run, and whether that has happened.
+    successor: Option<ProcessId>,
+    is_succeeded: Arc<AtomicBool>,
     clients: Vec<ProcessId>,
 }
 
 impl Directory {
     /// `clients[0]` is the operator.
     pub fn new(nodes: Vec<ProcessId>, coordinator: ProcessId, clients: Vec<ProcessId>) -> Directory {
-        Directory { nodes, coordinator, clients }
+        Directory { nodes, coordinator, successor: None, is_succeeded: Arc::default(), clients }
     }
 
     pub fn process(&self, peer: Peer) -> Option<ProcessId> {
         match peer {
             Peer::Node(node) => self.nodes.get((node.0 as usize).checked_sub(1)?).copied(),
-            Peer::Coordinator => Some(self.coordinator),
+            Peer::Coordinator => Some(self.coordinator()),
             Peer::Client(n) => self.clients.get(n as usize).copied(),
         }
     }
 
     pub fn peer(&self, process: ProcessId) -> Option<Peer> {
-        if process == self.coordinator {
+        if process == self.coordinator || Some(process) == self.successor {
             return Some(Peer::Coordinator);
         }
         if let Some(index) = self.nodes.iter().position(|node| *node == process) {
@@ -59,8 +65,21 @@ impl Directory {
         self.nodes.iter().enumerate().map(|(index, process)| (NodeId(index as u32 + 1), *process))
     }
 
+    /// Who is taken for the coordinator.
     pub fn coordinator(&self) -> ProcessId {
-        self.coordinator
+        self.successor.filter(|_| self.is_succeeded.load(Ordering::Relaxed)).unwrap_or(self.coordinator)
+    }
+
+    /// The coordinator is taken for dead. Returns its successor.
+    pub fn succeed(&self) -> ProcessId {
+        self.is_succeeded.store(true, Ordering::Relaxed);
+        self.successor.expect("a plan in which the coordinator is succeeded registers who succeeds")
+    }
+
+    /// Who calls itself the coordinator: a node cannot tell them apart, and what it answers reaches both.
+    fn coordinators(&self) -> Vec<ProcessId> {
+        let successor = self.successor.filter(|_| self.is_succeeded.load(Ordering::Relaxed));
+        [self.coordinator].into_iter().chain(successor).collect()
     }
 
     /// The operator is client 0.
@@ -75,6 +94,8 @@ impl Directory {
         Directory {
             nodes: nodes.iter().map(|name| id(name)).collect(),
             coordinator: id("coordinator"),
+            successor: names.find(SUCCESSOR),
+            is_succeeded: Arc::default(),
             clients: std::iter::once(operator).chain(clients.iter().map(|name| id(name))).collect(),
         }
     }
@@ -99,6 +120,7 @@ pub fn env(
         },
         net: Arc::new(SimNet {
             endpoint: world.endpoint(life),
+            is_node: directory.node(life.process).is_some(),
             directory: directory.clone(),
             clock,
             timers: world.timers().clone(),
@@ -224,6 +246,7 @@ impl Dice for SimDice {
 
 struct SimNet {
     endpoint: Endpoint,
+    is_node: bool,
     directory: Arc<Directory>,
     clock: ProcessClock,
     timers: Timers,
@@ -231,7 +254,11 @@ struct SimNet {
 
 impl Net for SimNet {
     fn send(&self, to: Peer, frame: Vec<u8>) {
-        if let Some(process) = self.directory.process(to) {
+        if to == Peer::Coordinator && self.is_node {
+            for process in self.directory.coordinators() {
+                self.endpoint.send(process, frame.clone());
+            }
+        } else if let Some(process) = self.directory.process(to) {
             self.endpoint.send(process, frame);
         }
     }

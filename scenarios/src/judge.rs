@@ -1,10 +1,12 @@
 //! What the oracles say about a run.
 
+mod due;
 pub mod kind;
+mod scans;
 pub mod told;
 mod versions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use miroir_sim::history::{Op, Operation};
 use miroir_sim::oracle::converged::{self, Copy};
@@ -77,6 +79,9 @@ pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> S
     let totals = it.history.totals();
     let history = it.history.take();
     judge_durability(scenario, &windows, &books, &mut findings);
+    if scenario.windows == Windows::UntilRepair {
+        findings.extend(due::judge(it, &windows, &books));
+    }
     for risen in it.audit.auditor().risen().iter().take(SHOWN) {
         let name = it.world.trace().names().name(risen.process);
         let text = format!(
@@ -87,7 +92,13 @@ pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> S
     }
     let lost = windows.iter().map(|window| (window.doc.as_str(), window.opened_at, window.closed_at));
     let documents_searched = judge_history(&history, lost, &mut findings);
-    versions::judge(&history, it.plan.cluster.shards, &mut findings);
+    versions::judge(
+        &history,
+        it.plan.cluster.shards,
+        books.versions.as_ref().unwrap_or(&BTreeSet::new()),
+        &mut findings,
+    );
+    scans::judge(&books, &history, &windows, it.plan.cluster.shards, &mut findings);
     for (at, wrong) in books.wrong.iter().take(SHOWN) {
         findings.push(violation("promises", wrong.clone()).of_kind(kind::of_promise(wrong)).at(*at));
     }
@@ -176,6 +187,8 @@ fn judge_durability(scenario: &Scenario, windows: &[Window], books: &Books, find
     for window in windows {
         let at_activate = opened_at_activate(window, books);
         sometimes!(at_activate, "a loss window opened at Activate");
+        let behind = !at_activate && opened_by_skipping(window, books);
+        sometimes!(behind, "a loss window opened behind Activate");
         let by_repair = window.closed_by.as_ref().is_some_and(|by| by.contains("anti-entropy"));
         sometimes!(by_repair, "anti-entropy closed a loss window");
         sometimes!(window.kind == Kind::Permanent, "an acked write was lost for good");

@@ -148,6 +148,7 @@ pub fn entries(event: &Event) -> Vec<Entry> {
         }
         // Nothing is held otherwise because of these.
         Event::TurnedAway { .. }
+        | Event::Reconciling { .. }
         | Event::Served { .. }
         | Event::Rotted { .. }
         | Event::Counted { .. }

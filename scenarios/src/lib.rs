@@ -10,6 +10,7 @@ pub mod describe;
 pub mod ledger;
 pub mod nearest;
 pub mod plan;
+pub mod scan;
 pub mod script;
 pub mod settings;
 

@@ -4,8 +4,7 @@
 //! values after that; `--plan FILE` replaces all of it. Chances are ratios, times are integers with their unit in the
 //! name.
 
-use miroir_sim::fault::{Intensity, Kind, draw_faults};
-use miroir_sim::plan::{Budget, Fault, FaultKind, LinkPlan, SimPlan};
+use miroir_sim::plan::{Fault, FaultKind, SimPlan};
 use miroir_sim::profile;
 use miroir_sim::time::{MILLIS, Nanos, SECONDS};
 use miroir_sim::{Dice, Random, Ratio, Seed};
@@ -14,9 +13,11 @@ use miroir_store::placement::place;
 use serde::{Deserialize, Serialize};
 
 use crate::burst::BurstPlan;
+use crate::scan::ScanPlan;
 use crate::script::Scripted;
 
 mod check;
+mod draw;
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +72,9 @@ pub struct TcpPlan {
 /// The process that imports a dump.
 pub const IMPORTER: &str = "importer";
 
+/// The coordinator that takes the place of one that is taken for dead.
+pub const SUCCESSOR: &str = "successor";
+
 /// How hard the world is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,6 +122,10 @@ pub struct ClusterPlan {
     /// The nodes of each shard, by number; shards beyond its end are placed by hashing.
     #[serde(default, skip_serializing_if = "is_default")]
     pub placement: Vec<Vec<u32>>,
+    /// The coordinator is taken for dead when the first migration enters this stage: it stands still, another one with an
+    /// empty disk takes its place, and then it goes on beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succeeded_in: Option<String>,
     /// A node's writes go from its log into its pages after so many; 0: as the store has it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub flush_writes: u32,
@@ -149,12 +157,16 @@ pub struct WorkloadPlan {
     /// What single clients do when something happens. They take no part in the load.
     #[serde(default, skip_serializing_if = "is_default")]
     pub bursts: Vec<BurstPlan>,
+    /// One client scans instead of taking part in the load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<ScanPlan>,
 }
 
 impl WorkloadPlan {
-    /// Whether this client works in a closed loop, and does not wait for bursts.
+    /// Whether this client works in a closed loop, and neither waits for bursts nor scans.
     pub fn is_worker(&self, client: u32) -> bool {
         self.bursts.iter().all(|burst| burst.client != client)
+            && self.scan.as_ref().is_none_or(|scan| scan.client != client)
     }
 
     /// How many do.
@@ -229,9 +241,6 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// At replication 1 no fault is in the minority of a shard; at 3, one node may be hurt.
-const HURT_AT_MOST: usize = 1;
-
 /// Kinds of faults that no plan of calm, usual or storm has, and why; a profile from a file may.
 pub const NEVER_DRAWN: &[(&str, &str)] = &[
     ("clock", OPT_IN),
@@ -248,6 +257,8 @@ pub struct Shape {
     pub replication: Option<u32>,
     pub nodes: Option<u32>,
     pub clients: Option<u32>,
+    /// As many as the seed says, 4 to 16, where they are not given; otherwise there are 8.
+    pub draws_clients: bool,
     /// Even seeds have replication 1 and odd ones 3, where it is not given.
     pub alternates_replication: bool,
     /// So many seeds in a row share everything that is drawn here; a scenario's own draws tell them apart.
@@ -255,7 +266,7 @@ pub struct Shape {
 }
 
 impl Plan {
-    /// The standard cutover: 3 to 6 nodes, replication 1 or 3, 8 clients, about 2,000 operations, one migration that
+    /// The standard cutover: 3 to 6 nodes, replication 1 or 3, 8 clients (or 4 to 16), about 2,000 operations, one migration that
     /// starts after a tenth of them, a link to the joining nodes that loses 2 to 5 % of the clients' writes.
     pub fn draw(scenario: &str, seed: Seed, profile: Profile, given: &Shape) -> Plan {
         let world = given.seeds_per_world.map(|count| Seed(seed.0 / count));
@@ -266,6 +277,8 @@ impl Plan {
         let replication = given.replication.unwrap_or(drawn);
         let drawn = if replication == 1 { shape.range(3..=4) } else { shape.range(4..=6) } as u32;
         let nodes = given.nodes.unwrap_or(drawn).max(replication + 1);
+        let drawn = if given.draws_clients { dice.stream("clients", 0).range(4..=16) as u32 } else { 8 };
+        let clients = given.clients.unwrap_or(drawn);
         let mut plan = Plan {
             scenario: scenario.to_owned(),
             seed: seed.to_string(),
@@ -282,10 +295,11 @@ impl Plan {
                 skip_verify: false,
                 reports_only: false,
                 placement: Vec::new(),
+                succeeded_in: None,
                 flush_writes: 0,
             },
             workload: WorkloadPlan {
-                clients: given.clients.unwrap_or(8),
+                clients,
                 operations: 2_000,
                 documents: shape.range(200..=400) as u32,
                 reads: Ratio::of(3, 10),
@@ -297,6 +311,7 @@ impl Plan {
                 exact: false,
                 script: Vec::new(),
                 bursts: Vec::new(),
+                scan: None,
             },
             timing: TimingPlan {
                 page_documents: shape.range(6..=12) as u32,
@@ -353,6 +368,7 @@ impl Plan {
         names.push("coordinator".to_owned());
         names.extend(self.client_names());
         names.extend(self.import.as_ref().map(|_| IMPORTER.to_owned()));
+        names.extend(self.cluster.succeeded_in.as_ref().map(|_| SUCCESSOR.to_owned()));
         names
     }
 
@@ -375,105 +391,6 @@ impl Plan {
     pub fn joiners(&self, migration: &MigrationPlan) -> Vec<u32> {
         let placed = self.placed(migration.shard);
         migration.target.iter().copied().filter(|node| !placed.contains(node)).collect()
-    }
-
-    /// One migration of shard 0 that replaces one of its replicas, or several.
-    pub fn draw_migration(&mut self, dice: &Dice) {
-        let mut stream = dice.stream("migration", 0);
-        let placed = self.placed(0);
-        let mut spare: Vec<u32> = (1..=self.cluster.nodes).filter(|node| !placed.contains(node)).collect();
-        stream.shuffle(&mut spare);
-        let most = spare.len().min(placed.len());
-        let moved = if stream.chance(Ratio::of(2, 3)) { 1 } else { stream.range(1..=most as u64) as usize };
-        let first = stream.below(placed.len() as u64) as usize;
-        let mut target = placed.clone();
-        for (n, joiner) in spare.into_iter().take(moved).enumerate() {
-            target[(first + n) % placed.len()] = joiner;
-        }
-        let after_operations = self.workload.operations / 10;
-        self.migrations = vec![MigrationPlan::of(0, target, after_operations)];
-    }
-
-    /// Latencies, loss and faults of the profile, and the lossy links to the joining nodes.
-    pub fn draw_world(&mut self, dice: &Dice) {
-        if let Profile::File(ranges) = self.profile.clone() {
-            return self.draw_from_file(dice, *ranges);
-        }
-        let mut stream = dice.stream("world", 0);
-        self.sim = SimPlan::default();
-        let network = &mut self.sim.network;
-        network.latency_min_us = stream.range(100..=400);
-        network.latency_mean_us = network.latency_min_us + stream.range(100..=900);
-        self.sim.disk.sync_min_us = stream.range(50..=200);
-        self.sim.disk.sync_mean_us = self.sim.disk.sync_min_us + stream.range(50..=400);
-        if self.profile == Profile::Calm {
-            return;
-        }
-        let storm = self.profile == Profile::Storm;
-        let network = &mut self.sim.network;
-        network.tail = Ratio::of(1, 200);
-        network.tail_mean_us = stream.range(2_000..=20_000);
-        network.loss = Ratio::of(if storm { stream.range(0..=20) } else { stream.range(0..=2) } as u32, 1_000);
-        network.duplicate = Ratio::of(stream.range(0..=10) as u32, 1_000);
-        network.reorder = Ratio::of(stream.range(0..=20) as u32, 1_000);
-        network.reorder_max_us = stream.range(1_000..=10_000);
-        let loss = Ratio::of(stream.range(20..=50) as u32, 1_000);
-        self.lossy_links(loss);
-        self.draw_faults(dice, storm, stream.chance(Ratio::of(1, 3)));
-    }
-
-    /// Every link from a client to a joining node loses this share.
-    pub fn lossy_links(&mut self, loss: Ratio) {
-        let mut links = Vec::new();
-        for migration in &self.migrations {
-            for joiner in self.joiners(migration) {
-                for client in self.client_names() {
-                    let to = format!("n{joiner}");
-                    links.push(LinkPlan { from: client, to, loss: Some(loss), ..LinkPlan::default() });
-                }
-            }
-        }
-        links.dedup();
-        self.sim.network.links = links;
-    }
-
-    /// Crashes, pauses, partitions and failing syncs: in storms always, otherwise in some runs.
-    fn draw_faults(&mut self, dice: &Dice, storm: bool, some: bool) {
-        if !storm && !some {
-            return;
-        }
-        let intensity = if storm { Intensity::storm() } else { Intensity { max_ms: 300, ..Intensity::usual() } };
-        let horizon = if storm { 4_000 } else { 2_000 } * MILLIS;
-        let names = self.node_names();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let nodes = Intensity { budget: Some(HURT_AT_MOST), ..intensity.clone() };
-        self.sim.faults = draw_faults(dice, &names, horizon, &nodes);
-        self.draw_coordinator_faults(dice, horizon, intensity);
-    }
-
-    /// What the file says, and nothing that it does not say: no lossy links to joining nodes. The coordinator is hurt as
-    /// often as the nodes are, and beside them.
-    fn draw_from_file(&mut self, dice: &Dice, mut ranges: profile::Profile) {
-        if ranges.faults.lifted.is_none() {
-            ranges.faults.hurt_at_most.get_or_insert(HURT_AT_MOST);
-        }
-        let horizon = self.timing.chaos_ms * MILLIS;
-        let names = self.node_names();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        self.sim = ranges.draw(dice, &names, horizon);
-        // The budget is that of the nodes, and they keep to it as drawn; the plan's would count the coordinator too.
-        self.sim.budget = self.sim.budget.take().filter(|budget| matches!(budget, Budget::Lifted(_)));
-        self.draw_coordinator_faults(dice, horizon, ranges.intensity(1).without(&Kind::OPT_IN));
-    }
-
-    fn draw_coordinator_faults(&mut self, dice: &Dice, horizon: Nanos, intensity: Intensity) {
-        let other = Dice::new(Seed(dice.stream("coordinator-faults", 0).next_u64()));
-        let mut coordinator =
-            draw_faults(&other, &["coordinator"], horizon, &Intensity { budget: Some(1), ..intensity });
-        for fault in &mut coordinator {
-            fault.id = format!("c-{}", fault.id);
-        }
-        self.sim.faults.extend(coordinator);
     }
 }
 

@@ -129,6 +129,11 @@ async fn live(scenario: &Scenario, it: &Cluster) -> Vec<Finding> {
         let stuck = Finding::new(Verdict::Stalled, "progress", it.audit.what_is_stuck());
         findings.push(stuck.of_kind("the healed cluster did not come to rest"));
     }
+    if !it.until(settle, |it| it.starved().is_empty()).await {
+        let starved: Vec<String> = it.starved().iter().map(ToString::to_string).collect();
+        let finding = Finding::new(Verdict::Stalled, "progress", starved.join("; "));
+        findings.push(finding.of_kind("clients starve on a healed cluster"));
+    }
     it.load.stop();
     if !it.until(settle, |it| it.load.stopped_clients() == clients).await {
         findings.push(Finding::new(Verdict::Stalled, "progress", "clients did not end".to_owned()));

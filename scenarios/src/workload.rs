@@ -22,6 +22,8 @@ use crate::burst::Bursts;
 use crate::plan::Plan;
 use crate::script::{Scripted, What};
 
+mod scanner;
+
 /// The collection that everybody writes to.
 pub const COLLECTION: &str = "movies";
 
@@ -158,8 +160,12 @@ impl Actor {
 
     /// Loads this client's share of the documents, waits for the start, and works until the end.
     pub async fn work(mut self, plan: Plan, load: Load) {
+        let scan = plan.workload.scan.as_ref().filter(|scan| scan.client == self.number);
         if !plan.workload.script.is_empty() {
-            return self.follow(&plan, &load).await;
+            return match scan {
+                Some(scan) => self.scan_beside_a_script(scan, &load).await,
+                None => self.follow(&plan, &load).await,
+            };
         }
         let clients = u64::from(plan.workload.clients);
         let share = (0..u64::from(plan.workload.documents)).filter(|n| n % clients == u64::from(self.number - 1));
@@ -171,6 +177,9 @@ impl Actor {
         load.0.loaded_clients.fetch_add(1, Ordering::Relaxed);
         while !load.0.go.load(Ordering::Relaxed) {
             self.world.sleep(MILLIS).await;
+        }
+        if let Some(scan) = scan {
+            return self.scan(scan, &load).await;
         }
         if !plan.workload.is_worker(self.number) {
             return self.burst(&plan, &load).await;

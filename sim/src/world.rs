@@ -141,6 +141,8 @@ struct Process {
     /// Faults (and [`MANUAL`]) that keep it down.
     held_by: BTreeSet<usize>,
     paused_by: BTreeSet<usize>,
+    /// From when to when it was dead or paused; the last span may be open.
+    away: Vec<(Nanos, Option<Nanos>)>,
     restart: Restart,
     disks: Vec<SimDisk>,
     clock: ProcessClock,

@@ -151,6 +151,9 @@ pub enum Event {
     },
     /// A joining node holds everything its source had up to `through` (`None`: to the end) when that page was read.
     Copied { node: NodeId, shard: ShardId, through: Option<Key> },
+    /// The coordinator has begun to reconcile a shard. What comes of it is told when it has finished; where it is void
+    /// before (a commit, a crash), nothing is.
+    Reconciling { shard: ShardId, purpose: Purpose },
     /// A delta pass or an anti-entropy pass has finished and is verified; `shipped` documents were lacking somewhere, and
     /// `reruns` verifications had found that something still was.
     Reconciled { shard: ShardId, purpose: Purpose, shipped: u64, reruns: u32 },

@@ -99,4 +99,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("M56", "a link whose connection has ended is not dialled again"),
     ("M57", "a door answers in its own newest wire version, whatever the dialler speaks"),
     ("M58", "what a client sends counts as from the client that came before it, who gets the answers"),
+    ("M59", "a node answers scans whichever configuration they were asked under, also when it has left the shard"),
+    ("M60", "anti-entropy leaves four turns of a shard out while its cleanup gate is unmet"),
+    ("M61", "a client is told that a write has failed which it gave up waiting for"),
 ];

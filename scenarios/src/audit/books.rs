@@ -14,6 +14,7 @@ use miroir_store::wire::Purpose;
 
 use super::promises::{Owed, Passes};
 use crate::env::Directory;
+use crate::scan::Scan;
 
 /// How one migration went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,8 +28,25 @@ pub struct Journey {
     pub reasons: Vec<String>,
 }
 
+impl Journey {
+    /// The stages that it stood in at an instant: several where one gave way to the next just then.
+    pub fn stages_at(&self, at: Nanos) -> Vec<Stage> {
+        let ends = self.stages.iter().skip(1).map(|(end, _)| *end).chain([Nanos::MAX]);
+        let spans = self.stages.iter().zip(ends).filter(|((from, _), to)| *from <= at && at <= *to);
+        spans.map(|((_, stage), _)| *stage).collect()
+    }
+}
+
 /// A page became durable at this time, and with it everything up to this key (`None`: to the end).
 pub type Paged = (Nanos, Option<Key>);
+
+/// An anti-entropy pass over a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    pub began: Nanos,
+    /// When it had finished and was verified; none if a commit or a crash of the coordinator made it void.
+    pub ended: Option<Nanos>,
+}
 
 /// What the store said about itself, beyond loss windows.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +61,8 @@ pub struct Books {
     pub refusals: Vec<(Nanos, String, String)>,
     /// When each finished anti-entropy pass over a shard ended, and how many documents it shipped.
     pub passes: BTreeMap<ShardId, Vec<(Nanos, u64)>>,
+    /// Every anti-entropy pass over a shard that was begun, in order.
+    pub turns: BTreeMap<ShardId, Vec<Turn>>,
     pub delta_shipped: u64,
     pub copied_documents: u64,
     pub repaired_documents: u64,
@@ -80,6 +100,10 @@ pub struct Books {
     recent_writes: [bool; 2],
     /// The last boundary, and how many more events are close to it.
     close_to: Option<(Stage, u32)>,
+    /// The versions that clients' writes had when they became durable somewhere, if anybody asked to keep them.
+    pub versions: Option<BTreeSet<(u64, u128)>>,
+    /// Every scan, in the order in which they ended.
+    pub scans: Vec<Scan>,
     /// When clients were let go, and when faults stopped.
     pub chaos_from: Option<Nanos>,
     pub healed_at: Option<Nanos>,
@@ -101,7 +125,7 @@ impl Books {
     /// Reaches a mark when a write becomes durable right before or after a migration enters a stage.
     pub(super) fn watch_boundaries(&mut self, event: &Event) {
         match event {
-            Event::Committed { .. } | Event::Served { .. } | Event::Counted { .. } => {}
+            Event::Committed { .. } | Event::Served { .. } | Event::Counted { .. } | Event::Reconciling { .. } => {}
             Event::Staged { stage, .. } => {
                 if self.recent_writes.contains(&true) {
                     count_mark(&format!("write within two events of {stage}"));

@@ -5,7 +5,7 @@
 use miroir_sim::plan::{FaultKind, LinkPlan};
 use miroir_sim::{Dice, Random, Ratio};
 
-use super::strike::{STAGES, at_stage, hold, migration, one_of, target};
+use super::strike::{STAGES, another, at_stage, hold, migration, one_of, target};
 use crate::catalog::{Scenario, Windows};
 use crate::cutover::operated;
 use crate::plan::Plan;
@@ -13,7 +13,11 @@ use crate::plan::Plan;
 pub const SCENARIO: Scenario = Scenario {
     id: "cutover/coordinator_lost",
     promise: "the coordinator's disk is lost in each stage: its records come back from the nodes, nothing is lost",
-    marks: &["the coordinator's records were rebuilt", "a configuration of a lost coordinator was refused"],
+    marks: &[
+        "the coordinator's records were rebuilt",
+        "a configuration of a lost coordinator was refused",
+        "a migration ended while faults could happen",
+    ],
     windows: Windows::UntilRepair,
     gate_overridden: false,
     converges: true,
@@ -27,7 +31,8 @@ fn plan(plan: &mut Plan, dice: &Dice) {
     let first = plan.placed(0);
     let second = target(plan, &first, &mut stream);
     let spread = plan.workload.operations / 6;
-    plan.migrations = vec![migration(0, &second, spread / 2), migration(0, &first, spread * 3)];
+    let third = another(plan, &[&first, &second], &mut stream);
+    plan.migrations = vec![migration(0, &second, spread / 2), migration(0, &third, spread * 3)];
     let stage = *stream.pick(&STAGES);
     let after_us = stream.range(0..=8_000);
     let lost = FaultKind::Wipe { process: "coordinator".to_owned(), down_ms: stream.range(1..=120) };

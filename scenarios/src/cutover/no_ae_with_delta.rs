@@ -7,6 +7,7 @@ use std::pin::Pin;
 
 use crate::catalog::{Scenario, Windows};
 use crate::cluster::Cluster;
+use crate::cutover::lose_dual_writes;
 
 pub const SCENARIO: Scenario = Scenario {
     id: "cutover/no_ae_with_delta",
@@ -15,8 +16,11 @@ pub const SCENARIO: Scenario = Scenario {
     windows: Windows::None,
     gate_overridden: false,
     converges: false,
-    shape: |_| {},
-    plan: |plan, _| plan.cluster.anti_entropy = false,
+    shape: |shape| shape.draws_clients = true,
+    plan: |plan, dice| {
+        lose_dual_writes(plan, dice);
+        plan.cluster.anti_entropy = false;
+    },
     course,
 };
 

@@ -17,6 +17,8 @@ pub const SCENARIO: Scenario = Scenario {
         "a joining node lost its disk",
         "an old replica lost its disk under DualWrite",
         "an old replica lost its disk under Joint",
+        "a disk was lost in cleanup",
+        "a replica lost its disk in peace",
         "a replica that lost its disk was readmitted",
     ],
     windows: Windows::None,
@@ -38,16 +40,19 @@ fn plan(plan: &mut Plan, dice: &Dice) {
     plan.migrations = vec![migration(0, &second, spread / 2), migration(0, &third, spread * 3)];
     let holders: Vec<u32> = first.iter().chain(&second).copied().collect();
     let process = one_of(&holders, &mut stream);
+    let stage = *stream.pick(&["chaos", STAGES[0], STAGES[0], STAGES[1], STAGES[2], STAGES[3], STAGES[4]]);
+    // Cleanup is soon over, and nobody can make it stand still.
+    let is_short = matches!(stage, "Activate" | "Cleanup");
+    let (after_us, down_ms) = if is_short { (500, 2) } else { (15_000, 80) };
     let kind = if stream.chance(Ratio::of(2, 3)) {
-        FaultKind::Wipe { process, down_ms: stream.range(1..=80) }
+        FaultKind::Wipe { process, down_ms: stream.range(1..=down_ms) }
     } else {
         FaultKind::FlipBits { process, count: stream.range(20..=400) as u32 }
     };
-    let stage = *stream.pick(&["chaos", STAGES[0], STAGES[0], STAGES[1], STAGES[2], STAGES[3], STAGES[4]]);
     if stage != "chaos" {
         // The migration stands still where the disk is lost.
         let for_ms = stream.range(100..=300);
         plan.migrations[0].interference = Some(Interference::Pause { stage: stage.to_owned(), for_ms });
     }
-    plan.sim.faults.push(at_stage("disk", stage, 1, stream.range(0..=15_000), kind));
+    plan.sim.faults.push(at_stage("disk", stage, 1, stream.range(0..=after_us), kind));
 }

@@ -1,6 +1,7 @@
 //! The new owners serve, clients have written to them, and the operator wants the shard back where it was. There is no
 //! undo: it is a migration in the opposite direction, with a copy and a delta pass of its own, and it takes along what
-//! was written meanwhile. After a skipped delta pass it has to wait until anti-entropy has repaired what was missed.
+//! was written meanwhile. After a skipped delta pass it has to wait until anti-entropy has repaired what was missed. The
+//! ninth client scans all the while.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use super::strike::migration;
 use crate::catalog::{Scenario, Windows};
 use crate::cluster::Cluster;
 use crate::plan::Plan;
+use crate::scan::ScanPlan;
 
 pub const SCENARIO: Scenario = Scenario {
     id: "cutover/rollback",
@@ -21,11 +23,12 @@ pub const SCENARIO: Scenario = Scenario {
         "a shard went back to the owners it came from",
         "a rollback was planned before the cleanup had ended",
         "a move had to wait for the cleanup gate",
+        "a scan crossed a cutover",
     ],
     windows: Windows::UntilRepair,
     gate_overridden: false,
     converges: true,
-    shape: |_| {},
+    shape: |shape| shape.clients = Some(9),
     plan,
     course,
 };
@@ -37,6 +40,7 @@ fn plan(plan: &mut Plan, dice: &Dice) {
     let written = *stream.pick(&[1, 2, 5, 20, 100, 400]);
     let back = migration(0, &plan.placed(0), plan.migrations[0].after_operations + written);
     plan.migrations.push(back);
+    plan.workload.scan = Some(ScanPlan { client: plan.workload.clients, page_documents: 8 });
 }
 
 fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {

@@ -68,6 +68,17 @@ pub(super) fn target(plan: &Plan, placed: &[u32], stream: &mut Stream) -> Vec<u3
     target
 }
 
+/// A target that is none of these sets: wherever of them a shard is, it has to move.
+pub(super) fn another(plan: &Plan, sets: &[&[u32]], stream: &mut Stream) -> Vec<u32> {
+    let is = |one: &[u32], other: &[u32]| one.iter().all(|node| other.contains(node));
+    loop {
+        let drawn = target(plan, sets[0], stream);
+        if !sets.iter().any(|set| is(&drawn, set)) {
+            return drawn;
+        }
+    }
+}
+
 /// Plans what an operator does to a migration when it has entered a stage.
 pub(super) fn aborted_in(migration: MigrationPlan, stage: &str) -> MigrationPlan {
     MigrationPlan { interference: Some(Interference::Abort { stage: stage.to_owned() }), ..migration }

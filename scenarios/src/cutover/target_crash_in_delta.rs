@@ -2,11 +2,18 @@
 //! to serve, and once more while it recovers from that. The old owners serve on until Activate; whatever becomes of the
 //! attempt, nothing is lost and the shard arrives.
 
+use std::future::Future;
+use std::pin::Pin;
+
+use miroir_sim::coverage::count_mark;
 use miroir_sim::plan::FaultKind;
 use miroir_sim::{Dice, Random, Ratio};
+use miroir_store::env::Peer;
+use miroir_store::id::NodeId;
 
 use super::strike::{STAGES, at_stage, crash, one_of};
 use crate::catalog::{Scenario, Windows};
+use crate::cluster::Cluster;
 use crate::cutover::migrations;
 use crate::plan::Plan;
 
@@ -16,6 +23,11 @@ pub const SCENARIO: Scenario = Scenario {
     marks: &[
         "a joining node restarted under DualWrite",
         "a joining node restarted under Joint",
+        "the joining node died in DualWrite",
+        "the joining node died in Drain",
+        "the joining node died in DeltaPass",
+        "the joining node died in Activate",
+        "the joining node died in Cleanup",
         "a node died while it recovered",
         "a migration ended while faults could happen",
     ],
@@ -24,7 +36,7 @@ pub const SCENARIO: Scenario = Scenario {
     converges: true,
     shape: |_| {},
     plan,
-    course: migrations,
+    course,
 };
 
 fn plan(plan: &mut Plan, dice: &Dice) {
@@ -32,7 +44,8 @@ fn plan(plan: &mut Plan, dice: &Dice) {
     let joiners = plan.joiners(&plan.migrations[0]);
     for stage in STAGES {
         let process = one_of(&joiners, &mut stream);
-        let after_us = stream.range(0..=6_000);
+        // Activate is over at the instant at which it begins.
+        let after_us = if stage == "Activate" { 0 } else { stream.range(0..=6_000) };
         let strikes = stream.chance(Ratio::of(1, 2));
         let kind = crash(&process, &mut stream);
         let again = FaultKind::CrashInCommit {
@@ -47,4 +60,20 @@ fn plan(plan: &mut Plan, dice: &Dice) {
             plan.sim.faults.push(at_stage(&format!("again-{stage}"), stage, 1, after_us + 5_000, again));
         }
     }
+}
+
+fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
+    Box::pin(async {
+        let wrong = migrations(it).await;
+        let journey = it.audit.journeys().into_values().next().unwrap_or_default();
+        for joiner in it.plan.joiners(&it.plan.migrations[0]) {
+            let process = it.directory.process(Peer::Node(NodeId(joiner))).expect("a node has a process");
+            for stage in it.world.away(process).into_iter().flat_map(|(from, _)| journey.stages_at(from)) {
+                if STAGES.contains(&&*stage.to_string()) {
+                    count_mark(&format!("the joining node died in {stage}"));
+                }
+            }
+        }
+        wrong
+    })
 }

@@ -1,25 +1,42 @@
 //! What the versions in the clients' histories must obey, whatever was read when.
 //!
 //! A write that was called after another of the same document was acknowledged has the greater version, no two writes
-//! share one, and a read returns the value of the write whose version it names. Counters belong to shards: a write that was
+//! share one, and no node holds one that no client was told of, and a read returns the value of the write whose version it names. Counters belong to shards: a write that was
 //! called after another one of its shard was acknowledged has the greater counter, whatever document it is of. The first
 //! is what readers notice; the second is what makes sure of it when a document is next written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use miroir_sim::history::{Op, Operation, Outcome};
+use miroir_sim::history::{Op, Operation, Outcome, Version};
 use miroir_store::id::{Key, ShardId};
 
 use super::{Finding, violation};
 use crate::workload::COLLECTION;
 
-pub(super) fn judge(history: &[Operation], shards: u32, findings: &mut Vec<Finding>) {
+pub(super) fn judge(history: &[Operation], shards: u32, held: &BTreeSet<(u64, u128)>, findings: &mut Vec<Finding>) {
+    findings.extend(of_nobody(history, held));
     let mut documents: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
     for operation in history.iter().filter(|operation| operation.version.is_some()) {
         documents.entry(&operation.key).or_default().push(operation);
     }
     let of_document = documents.iter().find_map(|(document, operations)| of_document(document, operations));
     findings.extend(of_document.or_else(|| of_shards(&documents, shards)));
+}
+
+/// A write that became durable somewhere though its client was told that it had certainly failed, or nothing at all.
+fn of_nobody(history: &[Operation], held: &BTreeSet<(u64, u128)>) -> Option<Finding> {
+    let told: BTreeSet<(u64, u128)> = history.iter().filter_map(|operation| operation.version).map(pair).collect();
+    let (counter, writer) = held.difference(&told).next()?;
+    let failed = history.iter().filter(|operation| operation.outcome == Outcome::Rejected).count();
+    let text = format!(
+        "a write is durable in version {counter}:{writer:x}, and its client was not told that it may be; {failed} were told \
+         that they had failed"
+    );
+    Some(violation("versions", text).of_kind("a write that was marked failed is durable"))
+}
+
+fn pair(version: Version) -> (u64, u128) {
+    (version.counter, version.writer)
 }
 
 fn of_document(document: &str, operations: &[&Operation]) -> Option<Finding> {
@@ -95,8 +112,6 @@ fn overtaken<R: Ord>(writes: Vec<&Operation>, rank: impl Fn(&Operation) -> R) ->
 mod tests {
     use std::sync::Arc;
 
-    use miroir_sim::history::Version;
-
     use super::*;
 
     fn write(key: &str, call: u64, ret: u64, (counter, writer): (u64, u128)) -> Operation {
@@ -113,7 +128,7 @@ mod tests {
 
     fn found(history: &[Operation]) -> Vec<String> {
         let mut findings = Vec::new();
-        judge(history, 1, &mut findings);
+        judge(history, 1, &BTreeSet::new(), &mut findings);
         findings.into_iter().map(|finding| finding.kind).collect()
     }
 
@@ -125,5 +140,18 @@ mod tests {
         let shared = "a later write of a shard has no greater counter";
         assert_eq!(found(&[one.clone(), write("d000002", 11, 20, (7, 2))]), [shared]);
         assert_eq!(found(&[one, write("d000001", 11, 20, (6, 2))]), ["a later write has a smaller version"]);
+    }
+
+    #[test]
+    fn a_write_that_was_marked_failed_is_nowhere() {
+        let failed = Operation { outcome: Outcome::Rejected, version: None, ..write("d000001", 0, 10, (7, 1)) };
+        let told = write("d000002", 0, 10, (8, 1));
+        let found = |held: &[(u64, u128)]| {
+            let mut findings = Vec::new();
+            judge(&[failed.clone(), told.clone()], 1, &held.iter().copied().collect(), &mut findings);
+            findings.into_iter().map(|finding| finding.kind).collect::<Vec<_>>()
+        };
+        assert!(found(&[(8, 1)]).is_empty());
+        assert_eq!(found(&[(7, 1), (8, 1)]), ["a write that was marked failed is durable"]);
     }
 }

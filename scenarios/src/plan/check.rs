@@ -81,7 +81,11 @@ impl Plan {
                 in_range(&field("document"), wish.document, 0, u64::from(workload.documents) - 1)?;
             }
         }
-        in_range("workload.clients without bursts", u64::from(workload.workers()), 1, 1_000)?;
+        if let Some(scan) = &workload.scan {
+            in_range("workload.scan.client", u64::from(scan.client), 1, u64::from(workload.clients))?;
+            in_range("workload.scan.page_documents", u64::from(scan.page_documents), 1, 100_000)?;
+        }
+        in_range("workload.clients without bursts and scans", u64::from(workload.workers()), 1, 1_000)?;
         for (n, placed) in cluster.placement.iter().enumerate() {
             let field = format!("cluster.placement[{n}]");
             in_range(&field, placed.len() as u64, u64::from(cluster.replication), u64::from(cluster.replication))?;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use miroir_sim::sometimes;
 use miroir_sim::time::MILLIS;
 
 use crate::catalog::{Scenario, Windows};
@@ -12,7 +13,7 @@ use crate::plan::Profile;
 pub const SCENARIO: Scenario = Scenario {
     id: "steady/smoke",
     promise: "without faults every operation succeeds, and replicas are equal",
-    marks: &[],
+    marks: &["every operation succeeded", "anti-entropy found all replicas equal"],
     windows: Windows::None,
     gate_overridden: false,
     converges: true,
@@ -34,6 +35,8 @@ fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
         it.until(it.plan.timing.chaos_ms * MILLIS, |it| it.load.stopped_clients() == clients).await;
         let totals = it.history.totals();
         let failed = totals.rejected + totals.unknown;
+        sometimes!(failed == 0 && totals.acked > 0, "every operation succeeded");
+        sometimes!(it.audit.has_found_replicas_equal(), "anti-entropy found all replicas equal");
         if failed > 0 { vec![format!("{failed} operations failed without a fault")] } else { Vec::new() }
     })
 }

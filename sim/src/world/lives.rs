@@ -1,6 +1,6 @@
 //! What happens to processes, and when: lives begin and end, faults are performed.
 
-use super::{BROKEN, MANUAL, Restart, World};
+use super::{BROKEN, MANUAL, Process, Restart, World};
 use crate::dice::Random;
 use crate::disk::SimDisk;
 use crate::fault::{Act, FaultEngine, Moment, Step};
@@ -165,6 +165,7 @@ impl World {
     }
 
     pub(super) fn begin_life(&self, process: ProcessId) {
+        let now = self.now();
         let (life, node, name) = {
             let mut state = self.state();
             let it = state.process(process);
@@ -174,6 +175,7 @@ impl World {
             assert!(!it.up, "a life begins when the last has ended");
             it.number += 1;
             it.up = true;
+            it.is_back(now);
             (Incarnation { process, number: it.number }, it.node, self.0.trace.names().name(process))
         };
         self.0.trace.record(self.now(), Event::Start { process, incarnation: life.number });
@@ -189,6 +191,7 @@ impl World {
 
     /// `key` addresses how much of the unsynced writes this takes; without one it is counted per disk.
     pub(super) fn kill(&self, process: ProcessId, why: &str, key: Option<u64>) {
+        let now = self.now();
         let (disks, paused, node) = {
             let mut state = self.state();
             let it = state.process(process);
@@ -196,6 +199,7 @@ impl World {
                 return;
             }
             it.up = false;
+            it.goes_away(now);
             let found = (it.disks.clone(), !std::mem::take(&mut it.paused_by).is_empty(), it.node);
             state.broken.retain(|&(broken, _)| broken != process);
             found
@@ -266,6 +270,7 @@ impl World {
     }
 
     pub(super) fn pause_by(&self, process: ProcessId, token: usize) {
+        let now = self.now();
         let node = {
             let mut state = self.state();
             let it = state.process(process);
@@ -274,6 +279,7 @@ impl World {
             }
             let running = it.paused_by.is_empty();
             it.paused_by.insert(token);
+            it.goes_away(now);
             running.then_some(it.node).flatten()
         };
         if let Some(node) = node {
@@ -283,15 +289,33 @@ impl World {
     }
 
     pub(super) fn resume_by(&self, process: ProcessId, token: usize) {
+        let now = self.now();
         let node = {
             let mut state = self.state();
             let it = state.process(process);
             let freed = it.paused_by.remove(&token) && it.paused_by.is_empty();
+            if freed && it.up {
+                it.is_back(now);
+            }
             freed.then_some(it.node).flatten()
         };
         if let Some(node) = node {
             self.0.trace.record(self.now(), Event::Resume { process });
             self.0.handle.resume(node);
+        }
+    }
+}
+
+impl Process {
+    fn goes_away(&mut self, now: Nanos) {
+        if self.away.last().is_none_or(|(_, until)| until.is_some()) {
+            self.away.push((now, None));
+        }
+    }
+
+    fn is_back(&mut self, now: Nanos) {
+        if let Some((_, until @ None)) = self.away.last_mut() {
+            *until = Some(now);
         }
     }
 }

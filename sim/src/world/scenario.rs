@@ -80,6 +80,7 @@ impl World {
             up: false,
             held_by: BTreeSet::new(),
             paused_by: BTreeSet::new(),
+            away: Vec::new(),
             restart: Restart::default(),
             disks: Vec::new(),
             clock,
@@ -174,6 +175,11 @@ impl World {
     /// The current or, if it is down, the last life of a process; its number is 0 before the first.
     pub fn life(&self, process: ProcessId) -> Incarnation {
         Incarnation { process, number: self.state().process(process).number }
+    }
+
+    /// From when to when a process that was started was dead or paused; a span that lasts ends at `None`.
+    pub fn away(&self, process: ProcessId) -> Vec<(Nanos, Option<Nanos>)> {
+        self.state().process(process).away.clone()
     }
 
     /// The system under test reached a point that faults may wait for, such as a stage. Faults that begin at once do so before this returns:

@@ -264,7 +264,11 @@ impl Probe for Meter {
                     net.publish_members(revision, nodes);
                 }
             }
-            Event::Served { .. } | Event::Repaired { .. } | Event::Copied { .. } | Event::Forgotten { .. } => {}
+            Event::Served { .. }
+            | Event::Repaired { .. }
+            | Event::Copied { .. }
+            | Event::Forgotten { .. }
+            | Event::Reconciling { .. } => {}
         }
     }
 

@@ -82,6 +82,7 @@ impl Coordinator {
 
     pub(super) fn start_job(&mut self, now: Nanos, owner: Owner, spec: Spec) {
         self.next_job = self.next_job.wrapping_add(1).max(1);
+        self.env.probe.on(Event::Reconciling { shard: spec.shard, purpose: spec.purpose });
         let reconcile = Reconcile::new(now, self.next_job, spec, self.options.reconcile.clone());
         self.jobs.insert(self.next_job, Job { owner, reconcile });
     }
@@ -97,6 +98,11 @@ impl Coordinator {
         let shards: Vec<ShardId> = self.configs.keys().copied().collect();
         let due = |&shard: &ShardId| (*self.anti_entropy_at.entry(shard).or_insert(now + settings.period), shard);
         let mut due: Vec<(Nanos, ShardId)> = shards.iter().map(due).filter(|(at, _)| now >= *at).collect();
+        #[cfg(madsim)]
+        if mutant!("M60") {
+            let is_early = |at: Nanos, shard| self.configs[&shard].value.gate_unmet() && now < at + 4 * settings.period;
+            due.retain(|(at, shard)| !is_early(*at, *shard));
+        }
         // Who has waited longest is first: with more shards than there is room for, all of them have their turn.
         due.sort();
         for (_, shard) in due {

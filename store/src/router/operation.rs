@@ -196,7 +196,7 @@ impl Operation {
 
     /// The outcome of an operation that is given up.
     pub(super) fn give_up(self) -> Outcome {
-        if self.write_sent {
+        if self.write_sent && !mutant!("M61") {
             Outcome::Unknown { version: self.chosen.map(|(version, _)| version) }
         } else {
             Outcome::Rejected

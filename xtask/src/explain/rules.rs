@@ -47,9 +47,19 @@ pub fn of_finding(evidence: &Evidence, finding: &Finding, doc: Option<&str>) -> 
         }
         ("converged", Some(doc), Some(shard)) => passes::of_difference(evidence, finding, shard, doc),
         ("versions", ..) if finding.cause.contains("no greater counter") => counted::of_counter(evidence, finding),
+        ("versions", ..) if finding.cause.contains("was not told that it may be") => Some(
+            "a client is told that a write has failed only if nobody was sent it; whatever was sent may be applied, now or later"
+                .to_owned(),
+        ),
         ("versions", ..) => Some(
             "a writer never issues a version twice, and an operation keeps the one that was chosen for it: the order of versions \
              is the order of writes"
+                .to_owned(),
+        ),
+        ("scans", ..) => Some(of_scan(&finding.cause).to_owned()),
+        ("durable", ..) if finding.cause.starts_with("open for longer") => Some(
+            "anti-entropy passes over a shard begin one period apart, and the first one that begins after a window has opened \
+             closes it"
                 .to_owned(),
         ),
         ("durable", Some(doc), Some(shard)) => {
@@ -68,6 +78,18 @@ pub fn of_finding(evidence: &Evidence, finding: &Finding, doc: Option<&str>) -> 
         _ => None,
     };
     said.unwrap_or_else(|| NONE.to_owned())
+}
+
+/// What a scan promises.
+fn of_scan(cause: &str) -> &'static str {
+    if cause.contains("exists throughout") {
+        "a document that exists throughout a scan is in it exactly once: every page is read by a quorum of the configuration \
+         it was asked under, and a node that has another one installed turns it away"
+    } else if cause.contains("an older version than") {
+        "a page of a scan is read by a quorum: it shows what was acknowledged before it was asked for, or something newer"
+    } else {
+        "pages of a scan come in id order, each behind the last document of the one before"
+    }
 }
 
 /// The newest version that the clients were told is safe before an instant, with when.

@@ -233,6 +233,7 @@ impl Shrinking<'_, '_> {
         self.lower("fewer clients", 1, u64::from(self.best.workload.clients), |plan, count| {
             let mut plan = plan.clone();
             plan.workload.clients = count as u32;
+            plan.workload.scan.iter_mut().for_each(|scan| scan.client = count as u32);
             let names = plan.process_names();
             plan.sim.network.links.retain(|link| names.contains(&link.from) && names.contains(&link.to));
             plan
@@ -245,6 +246,7 @@ impl Shrinking<'_, '_> {
     }
 
     fn round(&mut self) -> Result<(), Failure> {
+        self.change("no scans", |plan| plan.workload.scan = None);
         self.cut_after();
         self.leave_out_operations();
         let faults = self.best.sim.faults.clone();
@@ -405,9 +407,11 @@ impl Shrinking<'_, '_> {
             plan.workload.documents = last.map_or(1, |last| last as u32 + 1);
         });
         self.change("renumber clients", |plan| {
-            let numbers: BTreeSet<u32> = plan.workload.script.iter().map(|it| it.client).collect();
+            let scans = plan.workload.scan.iter().map(|scan| scan.client);
+            let numbers: BTreeSet<u32> = plan.workload.script.iter().map(|it| it.client).chain(scans).collect();
             let new: BTreeMap<u32, u32> = numbers.into_iter().zip(1..).collect();
             plan.workload.script.iter_mut().for_each(|it| it.client = new[&it.client]);
+            plan.workload.scan.iter_mut().for_each(|scan| scan.client = new[&scan.client]);
             plan.workload.clients = new.len() as u32;
             let names = new.iter().map(|(old, new)| (format!("client-{old}"), format!("client-{new}"))).collect();
             rename(plan, &names);
