@@ -71,7 +71,7 @@ fn frames() {
             assert_eq!(encode(&message), frame, "input {n}: {message:?}");
         }
     }
-    tell("fuzzed frames", &[(tried, "fuzz inputs"), (decoded, "were frames, too")]);
+    tell("fuzzed frames", &[(tried, "fuzz inputs"), (decoded, "were frames as well")]);
     assert!(decoded > tried / 100);
 }
 
