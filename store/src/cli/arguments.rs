@@ -205,7 +205,7 @@ pub enum MigrateCommand {
         #[arg(long, requires = "id")]
         watch: bool,
     },
-    /// Keep it in its stage; timeouts still run
+    /// Keep it in its stage; the timeouts of Drain and of the delta pass still run
     Pause {
         #[arg(value_parser = read_migration)]
         id: MigrationId,

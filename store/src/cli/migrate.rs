@@ -234,8 +234,12 @@ fn waiting(inspection: &Inspection, it: &MigrationInspection, config: &ShardConf
         .collect();
     let silent = if silent.is_empty() { String::new() } else { format!("; {} do not answer", silent.join(" ")) };
     let (waits, next): (String, String) = match it.record.stage {
-        _ if it.record.paused => {
-            (format!("for `miroir migrate resume {id}`"), "the stage goes on; until then its timeout still runs".into())
+        stage if it.record.paused => {
+            let next = match stage {
+                Stage::Drain | Stage::DeltaPass => "the stage goes on; until then its timeout still runs",
+                _ => "the stage goes on",
+            };
+            (format!("for `miroir migrate resume {id}`"), next.into())
         }
         Stage::Planned if it.record.attempt == 0 => {
             (format!("for `miroir migrate start {id}`"), "DualWrite: writes also go to the joining nodes".into())

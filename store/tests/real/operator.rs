@@ -154,3 +154,17 @@ fn what_has_no_result_is_json_as_well() {
     let output = Command::new(MIROIR).args(["kye", "--", "--json"]).output().expect("it starts");
     assert!(output.stdout.is_empty() && output.status.code() == Some(2));
 }
+
+#[test]
+fn a_pass_that_does_not_end_is_given_up_with_a_word_and_ends_when_nodes_are_back() {
+    let cluster = Cluster::up("unfinished", &["--nodes", "3", "--shards", "2"]);
+    cluster.miroir(&["put", "movies/1", "one"], 0);
+    let signal = |signal| ["n2", "n3"].iter().for_each(|node| cluster.signal(node, signal));
+    // A majority of each shard's replicas is silent.
+    signal("-STOP");
+    let said = json_lines(&cluster, &["--set", "request_timeout_ms=200", "anti-entropy", "run"], 4);
+    assert_eq!(said[0]["error"], "Unfinished", "{said:?}");
+    assert!(said[0]["text"].to_string().contains("no pass over s0 s1 has ended"), "{said:?}");
+    signal("-CONT");
+    assert!(cluster.until(&["anti-entropy", "run"], 0).starts_with("2 shards compared"));
+}
