@@ -20,7 +20,7 @@ use crate::dump::import::{Imported, import};
 use crate::dump::limits::Limits;
 use crate::dump::plan::{self, Plan, analyse};
 use crate::dump::progress::{Phase, Progress};
-use crate::dump::refusal::DumpError;
+use crate::dump::refusal::{DumpError, SEE};
 use crate::dump::report;
 use crate::dump::survey::Source;
 use crate::dump::target::Target;
@@ -199,7 +199,7 @@ impl DumpCommand {
             DumpCommand::Export { place, .. } => {
                 let path = place.store.as_deref().expect("a cluster is exported from elsewhere");
                 if !path.is_dir() {
-                    return Err(Failure::nothing("NoStore", format!("{}: there is no store", path.display())));
+                    return Err(Failure::nothing("NoStore", format!("{}: there is no store\n{SEE}", path.display())));
                 }
                 let store = open(path)?;
                 at_once(self.write_out(&mut Embedded(&store), global))
@@ -229,7 +229,8 @@ impl DumpCommand {
             primary_key: primary_key.clone(),
             with_keys: *with_keys,
         };
-        let is_there = || Failure::refused("Exists", format!("{} is there already; name another file", file.display()));
+        let is_there =
+            || Failure::refused("Exists", format!("{} is there already; name another file\n{SEE}", file.display()));
         let mut bar = Bar::new(0);
         if global.dry_run {
             if file.exists() {
@@ -273,7 +274,7 @@ impl DumpCommand {
 
 fn open(path: &Path) -> Result<Store, Failure> {
     store_options().open(path).map_err(|error| match error {
-        StoreError::InUse { .. } | StoreError::Open { .. } => Failure::refused("Store", error.to_string()),
+        StoreError::InUse { .. } | StoreError::Open { .. } => Failure::refused("Store", format!("{error}\n{SEE}")),
         error => Failure::internal(error.to_string()),
     })
 }
@@ -305,6 +306,7 @@ async fn write<T: Target>(
         let shape = target.shape().await.map_err(|error| failure(&error))?;
         note(report::fallback(conflict, shape));
     }
+    report::before(plan, options).into_iter().for_each(note);
     let source = FileSource::find(file)?;
     let mut bar = Bar::new(source.bytes());
     let imported = import(&source, plan, options, target, &mut bar).await;
@@ -331,14 +333,20 @@ async fn write<T: Target>(
     Ok(ExitCode::AsExpected)
 }
 
+/// An import that ended in its middle is a finding: something was done, and not everything.
 fn failure(error: &DumpError) -> Failure {
-    let text = error.to_string();
+    let line = error.to_string();
     match error {
-        DumpError::Refused(_) => Failure::refused("Dump", text),
-        DumpError::Export(_) => Failure::refused("Export", text),
-        DumpError::Changed => Failure::refused("Changed", text),
-        DumpError::Cluster(_) => Failure::nothing("Incomplete", text),
-        DumpError::Io { .. } | DumpError::Store(_) => Failure::internal(text),
+        DumpError::Refused(_) => Failure::refused("Dump", line),
+        DumpError::Export(_) => Failure::refused("Export", line),
+        DumpError::Changed => Failure::refused("Changed", line),
+        DumpError::Cluster(_) => Failure::nothing("NoAnswer", line),
+        DumpError::Io { .. } | DumpError::Store(_) => Failure::internal(line),
+        DumpError::Incomplete(cause) => {
+            let is_machine = matches!(**cause, DumpError::Io { .. } | DumpError::Store(_));
+            let exit = if is_machine { ExitCode::Internal } else { ExitCode::Finding };
+            Failure { exit, code: "Incomplete".to_owned(), line }
+        }
     }
 }
 
@@ -349,10 +357,10 @@ struct FileSource {
 
 impl FileSource {
     fn find(path: &Path) -> Result<FileSource, Failure> {
-        let refused = |error: io::Error| Failure::refused("File", format!("{}: {error}", path.display()));
+        let refused = |error: io::Error| Failure::refused("File", format!("{}: {error}\n{SEE}", path.display()));
         let metadata = fs::metadata(path).map_err(refused)?;
         if !metadata.is_file() {
-            return Err(Failure::refused("File", format!("{} is not a file", path.display())));
+            return Err(Failure::refused("File", format!("{} is not a file\n{SEE}", path.display())));
         }
         Ok(FileSource { path: path.to_path_buf(), bytes: metadata.len() })
     }

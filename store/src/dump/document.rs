@@ -4,12 +4,14 @@
 //! document apart into values and puts it together again; fields are found, and cut out or replaced as text.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::dump::limits::{LISTED, MAX_FIELDS};
 use crate::id::MAX_ID_BYTES;
 
 /// Fields that begin so are the store's own; the ordinary write path of an import refuses them.
@@ -28,11 +30,14 @@ pub struct Seen<'a> {
 pub fn inspect<'a>(text: &'a [u8], primary_key: Option<&str>) -> Result<Seen<'a>, String> {
     let text = std::str::from_utf8(text).map_err(|_| "not UTF-8".to_owned())?;
     let mut reader = serde_json::Deserializer::from_str(text);
-    let mut found = Found { ids: Vec::new(), reserved: None };
+    let mut found = Found { ids: Vec::new(), reserved: None, fields: 0 };
     Fields { wanted: primary_key, found: &mut found, is_top: true }
         .deserialize(&mut reader)
         .and_then(|()| reader.end())
         .map_err(|error| invalid(&error))?;
+    if found.fields > MAX_FIELDS {
+        return Err(format!("{} fields; allowed are {MAX_FIELDS}", found.fields));
+    }
     let id = match (primary_key, &found.ids[..]) {
         (None, _) => Err("no primary key is known".to_owned()),
         (Some(key), []) => Err(format!("the primary key `{key}` is missing")),
@@ -91,6 +96,8 @@ fn kind(text: &str) -> &'static str {
 struct Found<'a> {
     ids: Vec<&'a RawValue>,
     reserved: Option<String>,
+    /// Of the document itself.
+    fields: usize,
 }
 
 /// Looks through the fields of an object for a primary key, which may be nested (`meta.sku`) or dotted.
@@ -117,12 +124,15 @@ impl<'a> Visitor<'a> for Fields<'_, '_, 'a> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key_seed(Name { wanted: self.wanted, is_top: self.is_top })? {
+            self.found.fields += usize::from(self.is_top);
             match name {
                 Named::Other => drop(map.next_value::<IgnoredAny>()?),
                 Named::Reserved(name) => {
                     self.found.reserved.get_or_insert(name);
                     map.next_value::<IgnoredAny>()?;
                 }
+                // Two are one too many already.
+                Named::Wanted if self.found.ids.len() == 2 => drop(map.next_value::<IgnoredAny>()?),
                 Named::Wanted => self.found.ids.push(map.next_value()?),
                 Named::Above(length) => {
                     let raw: &RawValue = map.next_value()?;
@@ -211,11 +221,29 @@ fn fields(text: &str) -> Vec<(Cow<'_, str>, &RawValue)> {
     serde_json::from_str::<Raw<'_>>(text).map(|raw| raw.0).unwrap_or_default()
 }
 
-/// The names by which Meilisearch would guess a primary key: those that end with `id`, in whatever case.
+/// The names by which Meilisearch would guess a primary key: those that end with `id`, in whatever case; the first of them,
+/// if there are many.
 pub fn candidates(text: &[u8]) -> Vec<String> {
-    let text = std::str::from_utf8(text).unwrap_or_default();
-    let names = fields(text).into_iter().map(|(name, _)| name);
-    names.filter(|name| name.to_lowercase().ends_with("id")).map(Cow::into_owned).collect()
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<String>, A::Error> {
+            let mut names = Vec::new();
+            while let Some(FieldName(name)) = map.next_key()? {
+                map.next_value::<IgnoredAny>()?;
+                if names.len() < LISTED && name.to_lowercase().ends_with("id") {
+                    names.push(name.into_owned());
+                }
+            }
+            Ok(names)
+        }
+    }
+    serde_json::Deserializer::from_slice(text).deserialize_map(Names).unwrap_or_default()
 }
 
 /// A document without its reserved fields; every other byte stays.
@@ -246,10 +274,17 @@ pub fn strip(text: &[u8]) -> Vec<u8> {
 pub fn merge(old: &[u8], new: &[u8]) -> Vec<u8> {
     let (Ok(old), Ok(new)) = (std::str::from_utf8(old), std::str::from_utf8(new)) else { return new.to_vec() };
     let mut merged = fields(old);
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for (place, (name, _)) in merged.iter().enumerate() {
+        places.entry(name.clone().into_owned()).or_insert(place);
+    }
     for (name, value) in fields(new) {
-        match merged.iter_mut().find(|(held, _)| *held == name) {
-            Some((_, held)) => *held = value,
-            None => merged.push((name, value)),
+        match places.get(&*name) {
+            Some(place) => merged[*place].1 = value,
+            None => {
+                places.insert(name.clone().into_owned(), merged.len());
+                merged.push((name, value));
+            }
         }
     }
     let mut text = String::with_capacity(old.len() + new.len());

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use tar::{EntryType, Header};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::dump::collection::{COLLECTIONS, KEYS, Record};
+use crate::dump::collection::{COLLECTIONS, KEYS, Record, on_one_line};
 use crate::dump::document::{candidates, inspect};
 use crate::dump::layout;
 use crate::dump::progress::{Phase, Progress};
@@ -236,8 +236,7 @@ impl<'a> Index<'a> {
             return Err(self.refuse(key, &format!("its primary key says `{id}`")));
         }
         let mut line: Vec<u8> = body.to_vec();
-        // Inside JSON a line break can only be white space.
-        line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+        on_one_line(&mut line);
         line.push(b'\n');
         Ok(line)
     }

@@ -57,16 +57,12 @@ pub async fn import<T: Target>(
     progress: &mut dyn Progress,
 ) -> Result<Imported, DumpError> {
     let shape = target.shape().await?;
-    let mut it = Import { source, plan, options, shape, target, progress, done: Imported::default() };
-    if options.if_exists == IfExists::Fail {
-        it.compare().await?;
+    let mut it = Import { source, plan, options, shape, target, progress, has_begun: false, done: Imported::default() };
+    match it.run().await {
+        Ok(()) => Ok(it.done),
+        Err(error) if it.has_begun => Err(error.after_writes()),
+        Err(error) => Err(error),
     }
-    match plan.mode {
-        Mode::Streaming => it.stream().await?,
-        Mode::Broadcast => it.broadcast().await?,
-    }
-    it.replay().await?;
-    Ok(it.done)
 }
 
 struct Import<'a, T> {
@@ -76,10 +72,23 @@ struct Import<'a, T> {
     shape: Shape,
     target: &'a mut T,
     progress: &'a mut dyn Progress,
+    /// Something was written: from here on no error may say that nothing was.
+    has_begun: bool,
     done: Imported,
 }
 
 impl<T: Target> Import<'_, T> {
+    async fn run(&mut self) -> Result<(), DumpError> {
+        if self.options.if_exists == IfExists::Fail {
+            self.compare().await?;
+        }
+        match self.plan.mode {
+            Mode::Streaming => self.stream().await?,
+            Mode::Broadcast => self.broadcast().await?,
+        }
+        self.replay().await
+    }
+
     /// Writes what the dump holds, in batches.
     async fn stream(&mut self) -> Result<(), DumpError> {
         let mut reading = Reading::open(self.source, self.plan, self.options)?;
@@ -105,17 +114,20 @@ impl<T: Target> Import<'_, T> {
             bytes += next.as_ref().map_or(0, |(_, body)| body.len());
             bodies.extend(next);
             if ended || bodies.len() == COMPARED_TOGETHER || bytes >= writes::MAX_BYTES {
-                let keys = bodies.iter().map(|(key, _)| key.clone()).collect();
-                for ((key, body), held) in bodies.iter().zip(self.target.read(keys).await?) {
-                    if held.is_some_and(|held| held[..] != body[..]) {
-                        let reason = format!(
-                            "{key} is there with other content; use `--if-exists overwrite` or `--if-exists skip`"
-                        );
-                        return Err(Refusal::new(reason).into());
-                    }
-                }
                 compared += bodies.len() as u64;
-                bodies.clear();
+                while !bodies.is_empty() {
+                    let keys = bodies.iter().map(|(key, _): &(Key, Value)| key.clone()).collect();
+                    let held = self.target.read(keys).await?;
+                    for (held, (key, body)) in held.iter().zip(&bodies) {
+                        if held.as_ref().is_some_and(|held| held[..] != body[..]) {
+                            let reason = format!(
+                                "{key} is there with other content; use `--if-exists overwrite` or `--if-exists skip`"
+                            );
+                            return Err(Refusal::new(reason).into());
+                        }
+                    }
+                    bodies.drain(..held.len());
+                }
                 bytes = 0;
                 self.progress.on(Phase::Compare, reading.read.get(), compared);
             }
@@ -129,15 +141,34 @@ impl<T: Target> Import<'_, T> {
     async fn write(&mut self, writes: &mut Writes) -> Result<(), DumpError> {
         let mut batch = writes.take();
         if self.options.if_exists == IfExists::Skip {
-            let keys = batch.iter().map(|write| write.key().clone()).collect();
-            let mut held = self.target.read(keys).await?.into_iter();
-            let asked = batch.len();
-            batch.retain(|_| held.next().is_some_and(|held| held.is_none()));
-            self.done.skipped += (asked - batch.len()) as u64;
+            let is_there = self.are_there(batch.iter().map(|write| write.key().clone()).collect()).await?;
+            let mut is_there = is_there.into_iter();
+            let asked = documents(&batch);
+            batch.retain(|_| is_there.next() == Some(false));
+            self.done.skipped += asked - documents(&batch);
         }
-        let documents = batch.iter().filter(|write| !write.key().collection().starts_with('.')).count();
-        self.done.documents += documents as u64;
-        if batch.is_empty() { Ok(()) } else { self.target.write(batch).await }
+        self.done.documents += documents(&batch);
+        self.put_all(batch).await
+    }
+
+    /// Writes; from here on the import has begun.
+    async fn put_all(&mut self, batch: Vec<Request>) -> Result<(), DumpError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.has_begun = true;
+        self.target.write(batch).await
+    }
+
+    /// Which of these are there. What they hold is not kept.
+    async fn are_there(&mut self, mut keys: Vec<Key>) -> Result<Vec<bool>, DumpError> {
+        let mut are_there = Vec::with_capacity(keys.len());
+        while !keys.is_empty() {
+            let held = self.target.read(keys.clone()).await?;
+            keys.drain(..held.len());
+            are_there.extend(held.iter().map(Option::is_some));
+        }
+        Ok(are_there)
     }
 
     fn strips(&self) -> bool {
@@ -147,6 +178,11 @@ impl<T: Target> Import<'_, T> {
     fn index(&self, uid: &str) -> &Index {
         self.plan.indexes.iter().find(|index| index.uid == uid).expect("steps are of planned indexes")
     }
+}
+
+/// How many documents of the dump are written, besides what is kept of its indexes and keys.
+fn documents(writes: &[Request]) -> u64 {
+    writes.iter().filter(|write| !write.key().collection().starts_with('.')).count() as u64
 }
 
 /// Whether reserved fields are cut out. The ordinary write path refuses them instead.
@@ -222,7 +258,7 @@ impl<'a> Reading<'a> {
                 Role::Settings(name) | Role::Meta(name) => {
                     if let Some(index) = folder(&name) {
                         let bytes = self.archive.read_all(MAX_SMALL_BYTES)?;
-                        return self.record(index, &bytes, &member.path).map(Some);
+                        return self.record(index, bytes, &member.path).map(Some);
                     }
                 }
                 Role::Keys if self.with_keys => {
@@ -234,14 +270,14 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn record(&self, index: &Index, bytes: &[u8], path: &str) -> Result<(Key, Value), DumpError> {
+    /// What is kept of an index besides its documents. That it is not too large has been seen when it was planned.
+    fn record(&self, index: &Index, mut bytes: Vec<u8>, path: &str) -> Result<(Key, Value), DumpError> {
+        collection::on_one_line(&mut bytes);
         let is_field = path.ends_with("/meta.json");
-        let settings = collection::settings(bytes, is_field).ok_or(DumpError::Changed)?;
-        let body = Record::new(index, self.plan.version, &settings).to_json();
+        let settings = collection::settings(&bytes, is_field).ok_or(DumpError::Changed)?;
+        let body = Record::around(index, self.plan.version, settings);
+        drop(bytes);
         let key = Record::key(&index.uid).map_err(|error| Refusal::in_member(path, error.to_string()))?;
-        if body.len() > MAX_VALUE_BYTES {
-            return Err(Refusal::in_member(path, "settings larger than a document may be").into());
-        }
-        Ok((key, body.into()))
+        if body.len() > MAX_VALUE_BYTES { Err(DumpError::Changed) } else { Ok((key, body.into())) }
     }
 }

@@ -20,6 +20,33 @@ impl Version {
     pub fn parse(text: &str) -> Option<Version> {
         Version::ALL.into_iter().find(|version| version.to_string() == text)
     }
+
+    /// Where the documents stand that an unfinished task calls so; V1 has none.
+    pub fn pending_path(self, content: &str) -> Option<String> {
+        match self {
+            Version::V1 => None,
+            Version::V2 => Some(format!("updates/update_files/update_{content}")),
+            Version::V3 | Version::V4 | Version::V5 => Some(format!("updates/updates_files/{content}")),
+            Version::V6 => Some(format!("tasks/update_files/{content}.jsonl")),
+        }
+    }
+
+    pub fn keys_path(self) -> Option<&'static str> {
+        match self {
+            Version::V1 | Version::V2 | Version::V3 => None,
+            Version::V4 | Version::V5 => Some("keys"),
+            Version::V6 => Some("keys.jsonl"),
+        }
+    }
+
+    /// Where the tasks of all indexes stand; in V1 each index has its own.
+    pub fn queue_path(self) -> Option<&'static str> {
+        match self {
+            Version::V1 => None,
+            Version::V2 | Version::V3 | Version::V4 | Version::V5 => Some("updates/data.jsonl"),
+            Version::V6 => Some("tasks/queue.jsonl"),
+        }
+    }
 }
 
 impl fmt::Display for Version {
@@ -48,8 +75,8 @@ pub enum Role {
     UidMap,
     /// V2 to V6.
     Tasks,
-    /// The documents of an unfinished task, by what the task calls them.
-    Pending(String),
+    /// The documents of an unfinished task.
+    Pending,
     Keys,
     Features,
     Batches,
@@ -101,15 +128,9 @@ impl Role {
             ["indexes", folder, "meta.json"] => Role::Meta(named(folder)),
             ["index_uuids", "data.jsonl"] => Role::UidMap,
             ["updates", "data.jsonl"] | ["tasks", "queue.jsonl"] => Role::Tasks,
-            ["updates", "update_files", name] => match name.strip_prefix("update_") {
-                Some(uuid) => Role::Pending(named(uuid)),
-                None => Role::Ignored,
-            },
-            ["updates", "updates_files", name] => Role::Pending(named(name)),
-            ["tasks", "update_files", name] => match name.strip_suffix(".jsonl") {
-                Some(task) => Role::Pending(named(task)),
-                None => Role::Ignored,
-            },
+            ["updates", "update_files", name] if name.starts_with("update_") => Role::Pending,
+            ["updates", "updates_files", _] => Role::Pending,
+            ["tasks", "update_files", name] if name.ends_with(".jsonl") => Role::Pending,
             ["keys"] | ["keys.jsonl"] => Role::Keys,
             ["experimental-features.json"] => Role::Features,
             ["batches", "queue.jsonl"] => Role::Batches,
@@ -137,21 +158,14 @@ impl Role {
             Role::Settings(_) => matches!(version, V1 | V6) && below_indexes == (version == V6),
             Role::Updates(_) => version == V1,
             Role::Meta(_) | Role::UidMap => matches!(version, V2 | V3 | V4 | V5),
-            Role::Tasks => match path {
-                "tasks/queue.jsonl" => version == V6,
-                _ => matches!(version, V2 | V3 | V4 | V5),
-            },
-            Role::Pending(_) => match version {
+            Role::Tasks => version.queue_path() == Some(path),
+            Role::Pending => match version {
                 V1 => false,
                 V2 => path.starts_with("updates/update_files/"),
                 V3 | V4 | V5 => path.starts_with("updates/updates_files/"),
                 V6 => path.starts_with("tasks/"),
             },
-            Role::Keys => match version {
-                V4 | V5 => path == "keys",
-                V6 => path == "keys.jsonl",
-                _ => false,
-            },
+            Role::Keys => version.keys_path() == Some(path),
             Role::IndexMetadata(_)
             | Role::Features
             | Role::Batches
@@ -179,9 +193,9 @@ mod tests {
             ("indexes/a/documents.jsonl", Version::V1, Role::Ignored),
             ("indexes/a/metadata.json", Version::V6, Role::IndexMetadata(folder())),
             ("indexes/.meili_dsr/documents.jsonl", Version::V6, Role::Internal),
-            ("updates/update_files/update_a", Version::V2, Role::Pending(folder())),
-            ("updates/updates_files/a", Version::V5, Role::Pending(folder())),
-            ("tasks/update_files/a.jsonl", Version::V6, Role::Pending(folder())),
+            ("updates/update_files/update_a", Version::V2, Role::Pending),
+            ("updates/updates_files/a", Version::V5, Role::Pending),
+            ("tasks/update_files/a.jsonl", Version::V6, Role::Pending),
             ("tasks/queue.jsonl", Version::V3, Role::Ignored),
             ("keys", Version::V6, Role::Ignored),
             ("indexes/a/._documents.jsonl", Version::V6, Role::Ignored),

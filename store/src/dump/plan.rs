@@ -16,6 +16,7 @@ use crate::dump::limits::Limits;
 use crate::dump::progress::Progress;
 use crate::dump::refusal::{DumpError, Refusal};
 use crate::dump::survey::{Keys, Source, survey};
+use crate::dump::tasks::Ids;
 
 pub use losses::Losses;
 
@@ -120,7 +121,7 @@ pub enum Step {
     },
     Delete {
         uid: String,
-        ids: Vec<String>,
+        ids: Ids,
     },
     Clear {
         uid: String,

@@ -49,10 +49,28 @@ pub fn analysis(plan: &Plan, options: &Options) -> String {
         let _ = writeln!(text, "Not restored: {}", plan.losses);
     }
     if options.if_exists == IfExists::Overwrite {
-        text.push_str("An import overwrites documents of the same ids, also where users have written since the dump\n");
+        let _ = writeln!(text, "{OVERWRITES}");
     }
     text.push_str(SEE);
     text
+}
+
+const OVERWRITES: &str = "An import overwrites documents of the same ids, also where users have written since the dump";
+
+/// What whoever imports has to know before the first write: primary keys that the dump does not tell, and that documents are
+/// overwritten.
+pub fn before(plan: &Plan, options: &Options) -> Vec<String> {
+    let mut lines = Vec::new();
+    for index in &plan.indexes {
+        if let Some((key, KeySource::Inferred)) = &index.primary_key {
+            let key = key.escape_debug();
+            lines.push(format!("{}: primary key `{key}` (inferred: the only field that ends with `id`)", index.uid));
+        }
+    }
+    if options.if_exists == IfExists::Overwrite {
+        lines.push(OVERWRITES.to_owned());
+    }
+    lines
 }
 
 /// One index, on one line.

@@ -19,6 +19,9 @@ pub struct Shape {
     pub shards: u32,
 }
 
+/// Bytes after which a reading of several documents ends.
+pub const READ_BYTES: usize = 4 << 20;
+
 /// What takes an import in. Every call returns when it is done and durable; that is the back-pressure.
 pub trait Target {
     fn shape(&mut self) -> impl Future<Output = Result<Shape, DumpError>>;
@@ -26,7 +29,8 @@ pub trait Target {
     /// Of two writes of one document the later one stays.
     fn write(&mut self, writes: Vec<Request>) -> impl Future<Output = Result<(), DumpError>>;
 
-    /// What is there, in the order of the keys.
+    /// What is there of the first of these keys, in their order: of one at least, and of fewer than all if what they hold
+    /// is large.
     fn read(&mut self, keys: Vec<Key>) -> impl Future<Output = Result<Vec<Option<Value>>, DumpError>>;
 
     /// The next documents of all shards.

@@ -1,10 +1,14 @@
 //! The queue of a dump: what is finished is history, what is not is data that has not arrived yet.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::Value;
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
+
+use crate::dump::document::check_id;
+use crate::dump::survey::small::{Text, elements};
 
 /// What an unfinished task was going to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +24,7 @@ pub enum Work {
         count: Option<u64>,
     },
     Delete {
-        ids: Vec<String>,
+        ids: Ids,
     },
     Clear,
     CreateIndex {
@@ -49,6 +53,38 @@ impl Work {
     }
 }
 
+/// Ids of documents, in one piece: a task may name millions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// Each ends with a line break, which no id has.
+    text: String,
+}
+
+impl Ids {
+    /// Those of an array. What no document can be called names none.
+    fn of(raw: Option<&RawValue>) -> Ids {
+        let mut text = String::new();
+        if let Some(raw) = raw {
+            elements(raw, |id| {
+                let id = if id.get().starts_with('"') {
+                    serde_json::from_str(id.get()).unwrap_or_default()
+                } else {
+                    id.get().to_owned()
+                };
+                if check_id(&id).is_ok() {
+                    text.push_str(&id);
+                    text.push('\n');
+                }
+            });
+        }
+        Ids { text }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.text.lines()
+    }
+}
+
 /// An unfinished task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
@@ -59,10 +95,46 @@ pub struct Task {
     pub work: Work,
 }
 
-/// Reads a line of the queue at `path`: `None` if the task is finished. The error says what is wrong.
+/// Whether a line of the queue at `path` is an unfinished task; the error says what is wrong.
 ///
 /// V2 to V5 keep their queues in the same place; their lines tell which they are.
-pub fn parse(path: &str, line: &[u8]) -> Result<Option<Task>, String> {
+pub fn is_unfinished(path: &str, line: &[u8]) -> Result<bool, String> {
+    #[derive(Deserialize)]
+    struct Line<'a> {
+        #[serde(default)]
+        status: Text,
+        #[serde(borrow)]
+        update: Option<&'a RawValue>,
+        #[serde(borrow)]
+        events: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Update {
+        status: String,
+    }
+    let line: Line<'_> = serde_json::from_slice(line).map_err(|error| wrong(&error))?;
+    let is_open = |status: &str| status == "enqueued" || status == "processing";
+    let status = match line.update {
+        Some(update) if path == "updates/data.jsonl" => {
+            Some(serde_json::from_str::<Update>(update.get()).map_err(|error| wrong(&error))?.status)
+        }
+        _ => line.status.0,
+    };
+    match (status, line.events) {
+        (_, Some(events)) if path == "updates/data.jsonl" => {
+            let mut last = None;
+            elements(events, |event| last = Some(event));
+            let last = last.and_then(variant).map_or(String::new(), |(name, _)| name);
+            // V4 writes `Succeded`.
+            Ok(!matches!(&last[..], "Succeded" | "Succeeded" | "Failed"))
+        }
+        (Some(status), _) => Ok(is_open(&status)),
+        (None, _) => Err(NO_TASK.to_owned()),
+    }
+}
+
+/// Reads an unfinished task; the error says what is wrong.
+pub fn parse(path: &str, line: &[u8]) -> Result<Task, String> {
     #[derive(Deserialize)]
     struct Peek {
         update: Option<IgnoredAny>,
@@ -76,159 +148,197 @@ pub fn parse(path: &str, line: &[u8]) -> Result<Option<Task>, String> {
         },
         _ => v1(line),
     };
-    parsed.map_err(|error| match error.classify() {
-        Category::Data => "not a task of any version".to_owned(),
+    parsed.map_err(|error| wrong(&error))
+}
+
+const NO_TASK: &str = "not a task of any version";
+
+fn wrong(error: &serde_json::Error) -> String {
+    match error.classify() {
+        Category::Data => NO_TASK.to_owned(),
         _ => format!("not valid JSON at byte {}", error.column()),
-    })
-}
-
-fn is_open(status: &str) -> bool {
-    status == "enqueued" || status == "processing"
-}
-
-fn text(value: &Value, name: &str) -> Option<String> {
-    value.get(name).and_then(Value::as_str).map(str::to_owned)
-}
-
-fn ids(value: Option<&Value>) -> Vec<String> {
-    let ids = value.and_then(Value::as_array).into_iter().flatten();
-    ids.filter_map(|id| id.as_str().map(str::to_owned).or_else(|| id.as_number().map(ToString::to_string))).collect()
-}
-
-fn merges(value: &Value, name: &str) -> bool {
-    value.get(name).and_then(Value::as_str) == Some("UpdateDocuments")
+    }
 }
 
 /// The name and the content of an enum as serde writes it: `"Name"` or `{"Name": content}`.
-fn variant(value: &Value) -> Option<(&str, &Value)> {
-    match value {
-        Value::String(name) => Some((name, &Value::Null)),
-        Value::Object(map) if map.len() == 1 => map.iter().next().map(|(name, content)| (name.as_str(), content)),
+fn variant(raw: &RawValue) -> Option<(String, Option<&RawValue>)> {
+    struct Only;
+    impl<'de> Visitor<'de> for Only {
+        type Value = Option<(String, Option<&'de RawValue>)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object with one field")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let Some(name) = map.next_key::<String>()? else { return Ok(None) };
+            let content: &RawValue = map.next_value()?;
+            let mut is_only = true;
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                is_only = false;
+            }
+            Ok(is_only.then_some((name, Some(content))))
+        }
+    }
+    match raw.get().as_bytes().first() {
+        Some(b'"') => serde_json::from_str(raw.get()).ok().map(|name| (name, None)),
+        Some(b'{') => serde_json::Deserializer::from_str(raw.get()).deserialize_map(Only).ok().flatten(),
         _ => None,
     }
 }
 
-fn v1(line: &[u8]) -> serde_json::Result<Option<Task>> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Line {
-        status: String,
-        update_id: u64,
-        #[serde(rename = "type")]
-        kind: Value,
-    }
-    let line: Line = serde_json::from_slice(line)?;
-    let name = text(&line.kind, "name").unwrap_or_else(|| "update".to_owned());
-    Ok(is_open(&line.status).then_some(Task { order: line.update_id, index: None, work: Work::Other(name) }))
+/// What the content of a task may say, in whatever version.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields<'a> {
+    #[serde(rename = "type")]
+    kind: Text,
+    content_uuid: Text,
+    method: Text,
+    merge_strategy: Text,
+    primary_key: Text,
+    index_uid: Text,
+    #[serde(borrow)]
+    documents_count: Option<&'a RawValue>,
+    #[serde(borrow)]
+    deletion: Option<&'a RawValue>,
+    #[serde(borrow)]
+    ids: Option<&'a RawValue>,
+    #[serde(borrow)]
+    documents_ids: Option<&'a RawValue>,
 }
 
-fn v2(line: &[u8]) -> serde_json::Result<Option<Task>> {
+impl<'a> Fields<'a> {
+    /// Anything but an object says nothing.
+    fn of(raw: Option<&'a RawValue>) -> serde_json::Result<Fields<'a>> {
+        match raw.filter(|raw| raw.get().starts_with('{')) {
+            Some(raw) => serde_json::from_str(raw.get()),
+            None => Ok(Fields::default()),
+        }
+    }
+
+    fn count(&self) -> Option<u64> {
+        self.documents_count.and_then(|count| count.get().parse().ok())
+    }
+}
+
+fn merges(method: &Text) -> bool {
+    method.0.as_deref() == Some("UpdateDocuments")
+}
+
+fn v1(line: &[u8]) -> serde_json::Result<Task> {
     #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
     struct Line {
+        update_id: u64,
+        #[serde(rename = "type")]
+        kind: Kind,
+    }
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(default)]
+        name: Text,
+    }
+    let Line { update_id, kind } = serde_json::from_slice(line)?;
+    let name = kind.name.0.unwrap_or_else(|| "update".to_owned());
+    Ok(Task { order: update_id, index: None, work: Work::Other(name) })
+}
+
+fn v2(line: &[u8]) -> serde_json::Result<Task> {
+    #[derive(Deserialize)]
+    struct Line<'a> {
         uuid: String,
-        update: Update,
+        #[serde(borrow)]
+        update: Update<'a>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Update {
-        status: String,
+    struct Update<'a> {
         update_id: u64,
-        meta: Value,
+        #[serde(borrow)]
+        meta: &'a RawValue,
         content: Option<String>,
     }
     let Line { uuid, update } = serde_json::from_slice(line)?;
-    if !is_open(&update.status) {
-        return Ok(None);
-    }
-    let meta = &update.meta;
     // V2 writes the kind into the object, V3 around it.
-    let tagged = meta.get("type").and_then(Value::as_str).map(|kind| (kind, meta));
-    let (kind, fields) = tagged.or_else(|| variant(meta)).unwrap_or(("update", &Value::Null));
-    let work = match kind {
+    let tagged = Fields::of(Some(update.meta)).ok().and_then(|fields| fields.kind.0);
+    let (kind, content) = match tagged {
+        Some(kind) => (kind, Some(update.meta)),
+        None => variant(update.meta).unwrap_or_else(|| ("update".to_owned(), None)),
+    };
+    let fields = Fields::of(content)?;
+    let work = match &kind[..] {
         "DocumentsAddition" | "DocumentAddition" => Work::Add {
-            content: text(fields, "content_uuid").or(update.content).unwrap_or_default(),
-            merges: merges(fields, "method"),
-            primary_key: text(fields, "primary_key"),
+            content: fields.content_uuid.0.or(update.content).unwrap_or_default(),
+            merges: merges(&fields.method),
+            primary_key: fields.primary_key.0,
             count: None,
         },
-        "DeleteDocuments" => {
-            Work::Delete { ids: ids(if fields.is_array() { Some(fields) } else { fields.get("ids") }) }
-        }
+        "DeleteDocuments" => Work::Delete { ids: Ids::of(fields.ids.or(content)) },
         "ClearDocuments" => Work::Clear,
-        kind => Work::Other(kind.to_owned()),
+        _ => Work::Other(kind),
     };
-    Ok(Some(Task { order: update.update_id, index: Some(uuid), work }))
+    Ok(Task { order: update.update_id, index: Some(uuid), work })
 }
 
-fn v4(line: &[u8]) -> serde_json::Result<Option<Task>> {
+fn v4(line: &[u8]) -> serde_json::Result<Task> {
     #[derive(Deserialize)]
     struct Line<'a> {
         id: u64,
         index_uid: Option<String>,
         #[serde(borrow)]
         content: &'a RawValue,
-        events: Vec<Value>,
     }
     let line: Line<'_> = serde_json::from_slice(line)?;
-    let last = line.events.last().and_then(variant).map_or("", |(name, _)| name);
-    // V4 writes `Succeded`.
-    if matches!(last, "Succeded" | "Succeeded" | "Failed") {
-        return Ok(None);
-    }
-    let content: Value = serde_json::from_str(line.content.get())?;
-    let (kind, fields) = variant(&content).unwrap_or(("task", &Value::Null));
-    let primary_key = text(fields, "primary_key");
-    let work = match kind {
+    let (kind, content) = variant(line.content).unwrap_or_else(|| ("task".to_owned(), None));
+    let fields = Fields::of(content)?;
+    let count = fields.count();
+    let index = line.index_uid.or(fields.index_uid.0);
+    let primary_key = fields.primary_key.0;
+    let work = match &kind[..] {
         "DocumentAddition" => Work::Add {
-            content: text(fields, "content_uuid").unwrap_or_default(),
-            merges: merges(fields, "merge_strategy"),
+            content: fields.content_uuid.0.unwrap_or_default(),
+            merges: merges(&fields.merge_strategy),
             primary_key,
-            count: fields.get("documents_count").and_then(Value::as_u64),
+            count,
         },
-        "DocumentDeletion" => match variant(fields.get("deletion").unwrap_or(fields)) {
-            Some(("Clear", _)) => Work::Clear,
-            Some(("Ids", given)) => Work::Delete { ids: ids(Some(given)) },
-            _ => Work::Other(kind.to_owned()),
+        "DocumentDeletion" => match fields.deletion.or(content).and_then(variant) {
+            Some((name, _)) if name == "Clear" => Work::Clear,
+            Some((name, given)) if name == "Ids" => Work::Delete { ids: Ids::of(given) },
+            _ => Work::Other(kind),
         },
         "IndexCreation" => Work::CreateIndex { primary_key },
         "IndexUpdate" => Work::SetKey { primary_key },
         "IndexDeletion" => Work::DeleteIndex,
-        kind => Work::Other(kind.to_owned()),
+        _ => Work::Other(kind),
     };
-    let index = line.index_uid.or_else(|| text(fields, "index_uid"));
-    Ok(Some(Task { order: line.id, index, work }))
+    Ok(Task { order: line.id, index, work })
 }
 
-fn v6(line: &[u8]) -> serde_json::Result<Option<Task>> {
+fn v6(line: &[u8]) -> serde_json::Result<Task> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Line<'a> {
         uid: u64,
         index_uid: Option<String>,
-        status: String,
         #[serde(borrow, rename = "type")]
         kind: &'a RawValue,
     }
     let line: Line<'_> = serde_json::from_slice(line)?;
-    if !is_open(&line.status) {
-        return Ok(None);
-    }
-    let kind: Value = serde_json::from_str(line.kind.get())?;
-    let (kind, fields) = variant(&kind).unwrap_or(("task", &Value::Null));
-    let primary_key = text(fields, "primary_key");
-    let work = match kind {
-        "documentImport" => Work::Add {
-            content: line.uid.to_string(),
-            merges: merges(fields, "method"),
-            primary_key,
-            count: fields.get("documents_count").and_then(Value::as_u64),
-        },
-        "documentDeletion" => Work::Delete { ids: ids(fields.get("documents_ids")) },
+    let (kind, content) = variant(line.kind).unwrap_or_else(|| ("task".to_owned(), None));
+    let fields = Fields::of(content)?;
+    let count = fields.count();
+    let primary_key = fields.primary_key.0;
+    let work = match &kind[..] {
+        "documentImport" => {
+            Work::Add { content: line.uid.to_string(), merges: merges(&fields.method), primary_key, count }
+        }
+        "documentDeletion" => Work::Delete { ids: Ids::of(fields.documents_ids) },
         "documentClear" => Work::Clear,
         "indexCreation" => Work::CreateIndex { primary_key },
         "indexUpdate" => Work::SetKey { primary_key },
         "indexDeletion" => Work::DeleteIndex,
-        kind => Work::Other(kind.to_owned()),
+        _ => Work::Other(kind),
     };
-    Ok(Some(Task { order: line.uid, index: line.index_uid, work }))
+    Ok(Task { order: line.uid, index: line.index_uid, work })
 }

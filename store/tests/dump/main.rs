@@ -1,6 +1,7 @@
 //! Meilisearch dumps: dumps of every version and variant that a generator here makes, hostile ones, and real ones.
 #![cfg(not(madsim))]
 
+mod accepted;
 mod build;
 mod command_line;
 mod export;
@@ -9,4 +10,6 @@ mod hostile;
 mod import;
 mod killed;
 mod matrix;
+mod memory;
+mod strays;
 mod support;

@@ -303,14 +303,19 @@ fn document() -> String {
         "- a member other than documents: {} MiB; a document: {} MiB, less with `--max-document-bytes`\n\
          - a long name or a PAX record: {} KiB; members: {}\n\
          - {} bytes out of one compressed byte, after the first {} MiB\n\
-         - unfinished tasks, as they stand in the queue: {} MiB\n",
+         - unfinished tasks, as they stand in the queue, of at least {} bytes each: {} MiB\n\
+         - names, primary keys and dates of all indexes and tasks together: {} MiB\n\
+         - fields of a document: {}\n",
         mib(limits::MAX_SMALL_BYTES),
         limits::Limits::default().document_bytes >> 20,
         limits::MAX_NAME_RECORD_BYTES >> 10,
         limits::MAX_MEMBERS,
         limits::MAX_RATIO,
         mib(limits::RATIO_FREE_BYTES),
+        limits::MIN_TASK_BYTES,
         mib(limits::MAX_PENDING_BYTES),
+        limits::MAX_KEPT_BYTES >> 20,
+        limits::MAX_FIELDS,
     );
     let tables = [
         table("Dumps as Meilisearch writes them", &whole()),

@@ -9,7 +9,7 @@ use miroir_store::dump::import::{Imported, import};
 use miroir_store::dump::plan::{Options, Plan, analyse};
 use miroir_store::dump::progress::Silent;
 use miroir_store::dump::refusal::DumpError;
-use miroir_store::dump::target::embedded::{Embedded, at_once};
+use miroir_store::dump::target::embedded::{Embedded, at_once, store_options};
 use miroir_store::store::{Ids, Store};
 
 /// A store in a folder that goes when it is dropped.
@@ -23,11 +23,19 @@ static STORES: AtomicU64 = AtomicU64::new(0);
 #[expect(clippy::disallowed_methods, reason = "a folder of its own for each test")]
 impl Scratch {
     pub fn new() -> Scratch {
+        Scratch::open(miroir_store::store::Options::default().shards(4).cache_bytes(1 << 20))
+    }
+
+    /// As the command line opens a store for an import.
+    pub fn small() -> Scratch {
+        Scratch::open(store_options().shards(4))
+    }
+
+    fn open(options: miroir_store::store::Options) -> Scratch {
         let number = STORES.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("miroir-dump-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
-        let store = miroir_store::store::Options::default().shards(4).cache_bytes(1 << 20).open(&path);
-        Scratch { store: Some(store.expect("a new store")), path }
+        Scratch { store: Some(options.open(&path).expect("a new store")), path }
     }
 
     /// The names of its files.

@@ -116,12 +116,13 @@ impl<T: Target> Import<'_, T> {
             if part.is_empty() {
                 continue;
             }
+            // Not emptied but given up, so that no shard keeps the room that its largest part took.
+            let part = std::mem::take(part);
             for node in 0..self.shape.nodes {
                 let shard = ShardId(shard as u32);
                 self.ask(node, import, StagingAction::Append { shard, offset: *offset, bytes: part.clone() }).await?;
             }
             *offset += part.len() as u64;
-            part.clear();
         }
         Ok(())
     }
@@ -157,6 +158,7 @@ impl<T: Target> Import<'_, T> {
     }
 
     async fn ask(&mut self, node: u32, import: u128, action: StagingAction) -> Result<StagingReply, DumpError> {
+        self.has_begun |= !matches!(action, StagingAction::Manifest | StagingAction::Read { .. });
         match self.target.stage(node, import, action).await? {
             StagingReply::Refused(why) => Err(DumpError::Cluster(why)),
             reply => Ok(reply),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::dump::archive::ReadBytes;
 use crate::dump::collection::Record;
-use crate::dump::document::{check_id, merge};
+use crate::dump::document::merge;
 use crate::dump::import::writes::Writes;
 use crate::dump::import::{Import, prepared};
 use crate::dump::plan::Step;
@@ -17,13 +17,13 @@ use crate::dump::records::{Bytes, Framing, Records};
 use crate::dump::refusal::{DumpError, Refusal};
 use crate::dump::survey::open;
 use crate::dump::target::Target;
-use crate::id::{Key, Value};
+use crate::id::{Key, MAX_VALUE_BYTES, Value};
 use crate::router::Request;
 use crate::wire::NameRange;
 
 /// Bytes of members that are kept because they came too early.
 const KEPT_BYTES: u64 = 4 << 20;
-/// Documents that are read together, to be updated or deleted.
+/// Documents that are updated or deleted together, at most.
 const TOGETHER: usize = 256;
 
 impl<T: Target> Import<'_, T> {
@@ -92,33 +92,52 @@ impl<T: Target> Import<'_, T> {
 
     async fn put(&mut self, writes: &mut Writes, merges: bool) -> Result<(), DumpError> {
         let mut batch = writes.take();
-        if batch.is_empty() {
-            return Ok(());
+        if !merges {
+            return self.put_all(batch).await;
         }
-        if merges {
+        while !batch.is_empty() {
+            // As many at a time as are read at once.
             let keys: Vec<Key> = batch.iter().map(|write| write.key().clone()).collect();
             let held = self.target.read(keys.clone()).await?;
-            let mut bodies: BTreeMap<Key, Option<Value>> = keys.into_iter().zip(held).collect();
+            let mut bodies: BTreeMap<Key, Option<Value>> = keys.into_iter().zip(held.iter().cloned()).collect();
+            let rest = batch.split_off(held.len());
+            drop(held);
             for write in &mut batch {
                 let Request::Put { key, value } = write else { unreachable!("only puts are added") };
                 let body = bodies.get_mut(key).expect("every key was read");
                 if let Some(held) = body {
-                    *value = merge(held, value).into();
+                    let merged = merge(held, value);
+                    if merged.len() > MAX_VALUE_BYTES {
+                        let reason = format!(
+                            "an unfinished task makes {key} {} bytes long; allowed are {MAX_VALUE_BYTES}; leave such tasks \
+                             out with `--pending skip`",
+                            merged.len()
+                        );
+                        return Err(Refusal::new(reason).into());
+                    }
+                    *value = merged.into();
                 }
                 *body = Some(value.clone());
             }
+            drop(bodies);
+            self.put_all(batch).await?;
+            batch = rest;
         }
-        self.target.write(batch).await
+        Ok(())
     }
 
     async fn change(&mut self, step: &Step) -> Result<(), DumpError> {
         match step {
             Step::Add { .. } => unreachable!("a step without documents"),
             Step::Delete { uid, ids } => {
-                // An id that no document can have names none.
-                let ids = ids.iter().filter(|id| check_id(id).is_ok());
-                let keys: Result<Vec<Key>, _> = ids.map(|id| Key::new(uid, id)).collect();
-                self.delete(keys.map_err(|error| Refusal::new(error.to_string()))?).await
+                let mut keys = Vec::new();
+                for id in ids.iter() {
+                    keys.push(Key::new(uid, id).map_err(|error| Refusal::new(error.to_string()))?);
+                    if keys.len() == TOGETHER {
+                        self.delete(std::mem::take(&mut keys)).await?;
+                    }
+                }
+                self.delete(keys).await
             }
             Step::Clear { uid } => self.clear(uid).await,
             Step::Create { uid } => self.create(uid).await,
@@ -130,15 +149,9 @@ impl<T: Target> Import<'_, T> {
     }
 
     async fn delete(&mut self, keys: Vec<Key>) -> Result<(), DumpError> {
-        for keys in keys.chunks(TOGETHER) {
-            let held = self.target.read(keys.to_vec()).await?;
-            let there = keys.iter().zip(held).filter(|(_, held)| held.is_some());
-            let deletes: Vec<Request> = there.map(|(key, _)| Request::Delete { key: key.clone() }).collect();
-            if !deletes.is_empty() {
-                self.target.write(deletes).await?;
-            }
-        }
-        Ok(())
+        let are_there = self.are_there(keys.clone()).await?;
+        let there = keys.into_iter().zip(are_there).filter(|(_, is_there)| *is_there);
+        self.put_all(there.map(|(key, _)| Request::Delete { key }).collect()).await
     }
 
     async fn clear(&mut self, uid: &str) -> Result<(), DumpError> {
@@ -146,10 +159,7 @@ impl<T: Target> Import<'_, T> {
         while let Some(start) = from {
             let range = NameRange { from: start, until: Some(format!("{uid}\u{1}").into_bytes()) };
             let page = self.target.scan(range, TOGETHER as u32).await?;
-            let deletes = page.documents.into_iter().map(|(key, ..)| Request::Delete { key }).collect::<Vec<_>>();
-            if !deletes.is_empty() {
-                self.target.write(deletes).await?;
-            }
+            self.put_all(page.documents.into_iter().map(|(key, ..)| Request::Delete { key }).collect()).await?;
             from = page.next;
         }
         Ok(())
@@ -157,10 +167,9 @@ impl<T: Target> Import<'_, T> {
 
     /// A collection that only an unfinished task brings (again): without settings.
     async fn create(&mut self, uid: &str) -> Result<(), DumpError> {
-        let settings = serde_json::value::RawValue::from_string("{}".to_owned()).expect("an object");
-        let body = Record::new(self.index(uid), self.plan.version, &settings).to_json();
+        let body = Record::empty(self.index(uid), self.plan.version);
         let key = Record::key(uid).map_err(|error| Refusal::new(error.to_string()))?;
-        self.target.write(vec![Request::Put { key, value: body.into() }]).await
+        self.put_all(vec![Request::Put { key, value: body.into() }]).await
     }
 }
 

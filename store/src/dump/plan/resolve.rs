@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::dump::collection::Record;
 use crate::dump::layout::Version;
 use crate::dump::plan::{Conflict, Index, KeySource, Losses, Mode, Options, Pending, Plan, Step};
 use crate::dump::refusal::{DumpError, Refusal};
-use crate::dump::survey::{Documents, Folder, Keys, Survey, matters};
+use crate::dump::survey::small::About;
+use crate::dump::survey::{Documents, Folder, Keys, Survey};
 use crate::dump::tasks::{Task, Work};
-use crate::id::MAX_COLLECTION_BYTES;
+use crate::id::{MAX_COLLECTION_BYTES, MAX_VALUE_BYTES};
 
 pub(super) enum Resolved {
     Plan(Box<Plan>),
@@ -16,17 +18,19 @@ pub(super) enum Resolved {
 }
 
 /// Makes the plan, all but its mode.
-pub(super) fn resolve(survey: Survey, bytes: u64, options: &Options) -> Result<Resolved, DumpError> {
+pub(super) fn resolve(mut survey: Survey, bytes: u64, options: &Options) -> Result<Resolved, DumpError> {
     let version = version(&survey)?;
-    if let Some(wrong) = survey.wrong.iter().find(|wrong| matters(wrong, version)) {
-        return Err(wrong.clone().into());
+    if let Some(wrong) = survey.wrong.remove(&version) {
+        return Err(wrong.into());
     }
-    let mut named = named(&survey, version)?;
-    require(&survey, version)?;
-    let mut losses = Losses { counts: survey.counts.clone(), ..Losses::default() };
+    let mut losses = Losses { counts: survey.counts(version), ..Losses::default() };
     losses.counts.keys *= u64::from(!options.with_keys);
-    losses.hidden = named.values().filter(|(_, folder)| version == Version::V1 && folder.hides_fields).count() as u64;
-    let tasks = tasks(&survey, version, options, &mut losses);
+    let has_queue = survey.queue(version).is_there;
+    let tasks = tasks(&mut survey, version, options, &mut losses);
+    let mut named = named(&survey, version)?;
+    require(&survey, version, has_queue)?;
+    let hides = |folder: &Folder| folder.settings.as_ref().is_some_and(|settings| settings.hides_fields);
+    losses.hidden = named.values().filter(|found| version == Version::V1 && hides(found.folder)).count() as u64;
     if let Some(wanted) = &options.index {
         let is_created = tasks.iter().any(|task| task.index.as_ref() == Some(wanted));
         if !named.contains_key(wanted) && !is_created {
@@ -38,14 +42,15 @@ pub(super) fn resolve(survey: Survey, bytes: u64, options: &Options) -> Result<R
     }
     let mut it = Resolving {
         options,
+        version,
         survey: &survey,
         keys: Keys::new(),
         sets: Vec::new(),
         indexes: BTreeMap::new(),
         deleted: BTreeSet::new(),
     };
-    for (uid, (name, folder)) in named {
-        it.index(uid, name, folder)?;
+    for (uid, found) in &named {
+        it.index(uid, found)?;
     }
     let mut steps = Vec::new();
     for task in tasks {
@@ -57,6 +62,9 @@ pub(super) fn resolve(survey: Survey, bytes: u64, options: &Options) -> Result<R
     }
     for set in &it.sets {
         check_ids(set)?;
+    }
+    for index in it.indexes.values() {
+        check_record(index, version, named.get(&index.uid))?;
     }
     let conflict = conflict(&it.sets);
     Ok(Resolved::Plan(Box::new(Plan {
@@ -81,7 +89,12 @@ fn version(survey: &Survey) -> Result<Version, DumpError> {
             let reason = "a snapshot, not a dump; restore it in Meilisearch and create a dump";
             Err(Refusal::new(reason).into())
         }
-        None => Err(Refusal::new("there is no `metadata.json`: the dump was cut, or is none").into()),
+        None => {
+            let none = Refusal::new("there is no `metadata.json`: the dump was cut, or is none");
+            // If it is there, and is wrong, it is so in all versions.
+            let wrong = survey.wrong.values().find(|wrong| wrong.member == "metadata.json").cloned();
+            Err(wrong.unwrap_or(none).into())
+        }
         Some(text) => Version::parse(text).ok_or_else(|| {
             let reason =
                 format!("`{}` is no dump version that this program knows; it reads V1 to V6", text.escape_debug());
@@ -90,37 +103,71 @@ fn version(survey: &Survey) -> Result<Version, DumpError> {
     }
 }
 
-/// The indexes by uid, with the names of their folders.
-fn named(survey: &Survey, version: Version) -> Result<BTreeMap<String, (String, &Folder)>, DumpError> {
+/// What an index is made of.
+struct Found<'a> {
+    /// What its folder is called.
+    name: &'a str,
+    folder: &'a Folder,
+    about: Option<&'a About>,
+    documents: &'a Documents,
+    primary_key: Option<&'a String>,
+    /// Of its settings, as they are kept.
+    settings_bytes: u64,
+}
+
+/// The indexes by uid.
+fn named(survey: &Survey, version: Version) -> Result<BTreeMap<String, Found<'_>>, DumpError> {
     let mut named = BTreeMap::new();
     let below = version != Version::V1;
     for ((_, name), folder) in survey.folders.iter().filter(|((is_below, _), _)| *is_below == below) {
+        let is_meant = folder.documents.is_some()
+            || match version {
+                Version::V1 => folder.settings.is_some(),
+                Version::V6 => folder.has_folder || folder.settings.is_some() || folder.about.is_some(),
+                _ => folder.has_folder || folder.meta.is_some(),
+            };
+        if !is_meant {
+            // Files of another version.
+            continue;
+        }
         let path = if below { format!("indexes/{name}") } else { name.clone() };
         let lacks =
             |what: &str| DumpError::from(Refusal::in_member(&path, format!("{what} is missing: the dump was cut")));
-        let uid = match version {
-            Version::V1 => folder.uid.clone().ok_or_else(|| {
-                DumpError::from(Refusal::in_member(&path, "an index that `metadata.json` does not name"))
-            })?,
-            Version::V6 if !folder.has_metadata => return Err(lacks("`metadata.json`")),
-            Version::V6 => folder.uid.clone().ok_or_else(|| lacks("the uid in `metadata.json`"))?,
-            _ if !folder.has_metadata => return Err(lacks("`meta.json`")),
+        let meta = folder.meta.as_ref();
+        let (uid, about) = match version {
+            Version::V1 => match survey.listed.get(name) {
+                Some(about) => (name.clone(), Some(about)),
+                None => return Err(Refusal::in_member(&path, "an index that `metadata.json` does not name").into()),
+            },
+            Version::V6 => {
+                let about = folder.about.as_ref().ok_or_else(|| lacks("`metadata.json`"))?;
+                (about.uid().cloned().ok_or_else(|| lacks("the uid in `metadata.json`"))?, Some(about))
+            }
+            _ if meta.is_none() => return Err(lacks("`meta.json`")),
             _ => {
                 let uuid = name.strip_prefix("index-").filter(|_| version == Version::V2).unwrap_or(name);
                 let uid = survey.uids.get(uuid).cloned();
-                uid.ok_or_else(|| lacks("its uid in `index_uuids/data.jsonl`"))?
+                (uid.ok_or_else(|| lacks("its uid in `index_uuids/data.jsonl`"))?, None)
             }
         };
-        if !folder.has_settings {
-            return Err(lacks("the settings file"));
-        }
-        if folder.documents.is_none() {
-            return Err(lacks("`documents.jsonl`"));
-        }
+        let settings_bytes = match version {
+            Version::V1 | Version::V6 => folder.settings.as_ref().map(|settings| settings.bytes),
+            _ => meta.map(|meta| meta.settings_bytes),
+        };
+        let settings_bytes = settings_bytes.ok_or_else(|| lacks("the settings file"))?;
+        let documents = folder.documents.as_ref().ok_or_else(|| lacks("`documents.jsonl`"))?;
+        let primary_key =
+            about.map_or_else(|| meta.and_then(|meta| meta.primary_key.as_ref()), |about| about.primary_key());
         check_uid(&uid).map_err(|reason| Refusal::in_member(&path, reason))?;
-        if named.insert(uid.clone(), (name.clone(), folder)).is_some() {
+        let found = Found { name, folder, about, documents, primary_key, settings_bytes };
+        if named.insert(uid.clone(), found).is_some() {
             return Err(Refusal::in_member(&path, format!("a second index with the uid `{uid}`")).into());
         }
+    }
+    if version == Version::V1
+        && let Some(uid) = survey.listed.keys().find(|uid| !named.contains_key(*uid))
+    {
+        return Err(Refusal::in_member(uid, "the settings file is missing: the dump was cut").into());
     }
     Ok(named)
 }
@@ -134,18 +181,19 @@ fn check_uid(uid: &str) -> Result<(), String> {
 }
 
 /// What a dump of this version always has.
-fn require(survey: &Survey, version: Version) -> Result<(), DumpError> {
-    let has_queue = |path: &str| survey.has_tasks.contains_key(path);
-    let uuids: BTreeSet<&str> =
-        survey.folders.keys().map(|(_, name)| name.strip_prefix("index-").unwrap_or(name)).collect();
+fn require(survey: &Survey, version: Version, has_queue: bool) -> Result<(), DumpError> {
+    let is_there = |uuid: &String| {
+        let name = if version == Version::V2 { format!("index-{uuid}") } else { uuid.clone() };
+        let folder = survey.folders.get(&(true, name));
+        folder.is_some_and(|folder| folder.documents.is_some())
+    };
     let missing = match version {
         Version::V1 => None,
-        Version::V6 if !has_queue("tasks/queue.jsonl") => Some("tasks/queue.jsonl"),
-        Version::V6 if !survey.has_keys => Some("keys.jsonl"),
+        _ if !has_queue => version.queue_path(),
+        Version::V6 if !survey.keys.contains_key("keys.jsonl") => Some("keys.jsonl"),
         Version::V6 => None,
         _ if !survey.has_uid_map => Some("index_uuids/data.jsonl"),
-        _ if !has_queue("updates/data.jsonl") => Some("updates/data.jsonl"),
-        _ => survey.uids.iter().find(|(uuid, _)| !uuids.contains(&uuid[..])).map(|(_, uid)| &uid[..]),
+        _ => survey.uids.iter().find(|(uuid, _)| !is_there(uuid)).map(|(_, uid)| &uid[..]),
     };
     match missing {
         Some(missing) => Err(Refusal::in_member(missing, "missing: the dump was cut").into()),
@@ -154,10 +202,14 @@ fn require(survey: &Survey, version: Version) -> Result<(), DumpError> {
 }
 
 /// Unfinished tasks that are to be replayed, in order; what is not is a loss.
-fn tasks(survey: &Survey, version: Version, options: &Options, losses: &mut Losses) -> Vec<Task> {
+fn tasks(survey: &mut Survey, version: Version, options: &Options, losses: &mut Losses) -> Vec<Task> {
     let mut tasks = Vec::new();
-    for task in &survey.tasks {
-        let mut task = task.clone();
+    let queue = match version {
+        Version::V1 => &mut survey.updates_v1,
+        Version::V2 | Version::V3 | Version::V4 | Version::V5 => &mut survey.updates,
+        Version::V6 => &mut survey.tasks,
+    };
+    for mut task in std::mem::take(&mut queue.unfinished) {
         if version <= Version::V3 && version != Version::V1 {
             task.index = task.index.and_then(|uuid| survey.uids.get(&uuid).cloned());
         }
@@ -187,6 +239,7 @@ fn tasks(survey: &Survey, version: Version, options: &Options, losses: &mut Loss
 
 struct Resolving<'a> {
     options: &'a Options,
+    version: Version,
     survey: &'a Survey,
     /// What the documents of a member are to be read with.
     keys: Keys,
@@ -197,18 +250,18 @@ struct Resolving<'a> {
 }
 
 impl<'a> Resolving<'a> {
-    fn index(&mut self, uid: String, name: String, folder: &'a Folder) -> Result<(), DumpError> {
-        let set = folder.documents.as_ref().expect("an index was required to have documents");
+    fn index(&mut self, uid: &str, found: &Found<'a>) -> Result<(), DumpError> {
+        let set = found.documents;
         let mut index = Index {
-            uid,
-            folder: Some(name),
-            primary_key: folder.primary_key.clone().map(|key| (key, KeySource::Dump)),
+            uid: uid.to_owned(),
+            folder: Some(found.name.to_owned()),
+            primary_key: found.primary_key.map(|key| (key.clone(), KeySource::Dump)),
             documents_key: None,
             documents: set.count,
             bytes: set.bytes,
             pending_documents: 0,
-            created_at: folder.created_at.clone(),
-            updated_at: folder.updated_at.clone(),
+            created_at: found.about.and_then(|about| about.created_at().cloned()),
+            updated_at: found.about.and_then(|about| about.updated_at().cloned()),
         };
         if set.count > 0 {
             self.look(&mut index, set)?;
@@ -238,9 +291,21 @@ impl<'a> Resolving<'a> {
             });
         }
         let key = index.primary_key.as_ref().map(|(key, _)| key.clone()).expect("found above");
-        self.keys.insert(set.path.clone(), key);
-        self.sets.push(set);
-        Ok(())
+        match self.keys.insert(set.path.clone(), key) {
+            None => {
+                self.sets.push(set);
+                Ok(())
+            }
+            Some(other) if self.keys[&set.path] == other => Ok(()),
+            Some(other) => {
+                let reason = format!(
+                    "two unfinished tasks take these documents, with the primary keys `{}` and `{}`",
+                    other.escape_debug(),
+                    self.keys[&set.path].escape_debug()
+                );
+                Err(Refusal::in_member(&set.path, reason).into())
+            }
+        }
     }
 
     fn step(&mut self, task: Task, steps: &mut Vec<Step>, losses: &mut Losses) -> Result<(), DumpError> {
@@ -249,14 +314,17 @@ impl<'a> Resolving<'a> {
             return Err(Refusal::new(format!("an unfinished task: {reason}")).into());
         }
         let set = match &task.work {
-            Work::Add { content, count, .. } => match self.survey.pending.get(content) {
-                Some(set) => Some(set),
-                None if *count == Some(0) => None,
-                None => {
-                    let reason = "the documents of an unfinished task are missing: the dump was cut";
-                    return Err(Refusal::in_member(content, reason).into());
+            Work::Add { content, count, .. } => {
+                let path = self.version.pending_path(content).unwrap_or_default();
+                match self.survey.pending.get(&path) {
+                    Some(set) => Some(set),
+                    None if *count == Some(0) => None,
+                    None => {
+                        let reason = "the documents of an unfinished task are missing: the dump was cut";
+                        return Err(Refusal::in_member(&path, reason).into());
+                    }
                 }
-            },
+            }
             _ => None,
         };
         // Deleting what is not there changes nothing, and creates nothing.
@@ -328,6 +396,21 @@ fn check_ids(set: &Documents) -> Result<(), DumpError> {
         listed.join("; ")
     );
     Err(Refusal::at(&set.path, *line, reason).into())
+}
+
+/// What is kept of an index besides its documents is a document, too, and has to be none that is too large.
+fn check_record(index: &Index, version: Version, found: Option<&Found<'_>>) -> Result<(), DumpError> {
+    let settings_bytes = found.map_or(2, |found| found.settings_bytes);
+    let bytes = Record::bytes(index, version, settings_bytes);
+    if bytes > MAX_VALUE_BYTES as u64 {
+        let path = found.map_or(&index.uid, |found| &found.documents.path);
+        let reason = format!(
+            "the settings of `{}` and what is kept with them take {bytes} bytes; allowed are {MAX_VALUE_BYTES}",
+            index.uid
+        );
+        return Err(Refusal::in_member(path, reason).into());
+    }
+    Ok(())
 }
 
 fn conflict(sets: &[&Documents]) -> Option<Conflict> {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::dump::refusal::DumpError;
-use crate::dump::target::{Shape, Target};
+use crate::dump::target::{READ_BYTES, Shape, Target};
 use crate::env::{Env, Nanos, Peer, millis};
 use crate::id::{Key, NodeId, ShardId, Value};
 use crate::router::client::Client;
@@ -16,8 +16,11 @@ use crate::wire::{Message, NameRange, RequestId, StagingAction, StagingReply};
 
 /// A node that does not answer is asked again this often.
 const ASK_AGAIN: Nanos = millis(300);
-/// Operations of a batch that are under way at once.
+/// Writes of a batch that are under way at once; how large they are together, the batch has seen to.
 const UNDER_WAY: usize = 256;
+/// Documents that are read at once, at most, and as long as nobody knows how large they are.
+const READ_TOGETHER: usize = 32;
+const READ_AT_FIRST: usize = 4;
 /// Only to learn who holds what.
 const ANY: &str = ".any";
 
@@ -28,13 +31,15 @@ pub struct Cluster {
     /// An import ends with an error after so long without any success.
     patience: Nanos,
     requests: u64,
+    /// The largest document that was read or written.
+    largest: Option<usize>,
 }
 
 impl Cluster {
     /// `nodes` are all of the cluster: broadcast stages on each of them.
     pub fn new(env: Env, nodes: Vec<NodeId>, timing: Timing, patience: Nanos) -> Cluster {
         let client = Client::new(env.clone(), nodes.clone(), timing);
-        Cluster { client, env, nodes, patience, requests: 0 }
+        Cluster { client, env, nodes, patience, requests: 0, largest: None }
     }
 
     /// Runs operations until each has succeeded; what each read, by its place.
@@ -82,13 +87,29 @@ impl Target for Cluster {
     }
 
     async fn write(&mut self, writes: Vec<Request>) -> Result<(), DumpError> {
+        let bytes = |write: &Request| if let Request::Put { value, .. } = write { value.len() } else { 0 };
+        self.largest = self.largest.max(writes.iter().map(bytes).max());
         // What is under way together has no order.
         let last: BTreeMap<Key, Request> = writes.into_iter().map(|write| (write.key().clone(), write)).collect();
         self.run(last.into_values().collect()).await.map(drop)
     }
 
     async fn read(&mut self, keys: Vec<Key>) -> Result<Vec<Option<Value>>, DumpError> {
-        self.run(keys.into_iter().map(|key| Request::Get { key }).collect()).await
+        let mut keys = keys.into_iter().peekable();
+        let (mut values, mut bytes) = (Vec::new(), 0);
+        while keys.peek().is_some() && bytes < READ_BYTES {
+            // Whoever asks for several has room for as many as large as any that were seen.
+            let most = self.largest.map_or(READ_AT_FIRST, |largest| READ_BYTES / largest.max(1));
+            let together = keys.by_ref().take(most.clamp(1, READ_TOGETHER));
+            let read = self.run(together.map(|key| Request::Get { key }).collect()).await?;
+            for value in &read {
+                let read = value.as_ref().map_or(0, |value| value.len());
+                bytes += read;
+                self.largest = self.largest.max(Some(read));
+            }
+            values.extend(read);
+        }
+        Ok(values)
     }
 
     async fn scan(&mut self, range: NameRange, documents: u32) -> Result<ScanPage, DumpError> {

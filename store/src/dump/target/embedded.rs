@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use crate::dump::refusal::DumpError;
-use crate::dump::target::{Shape, Target};
+use crate::dump::target::{READ_BYTES, Shape, Target};
 use crate::id::{Key, Value};
 use crate::router::Request;
 use crate::router::scan::ScanPage;
@@ -25,8 +25,16 @@ impl Target for Embedded<'_> {
     }
 
     async fn read(&mut self, keys: Vec<Key>) -> Result<Vec<Option<Value>>, DumpError> {
-        let values = keys.iter().map(|key| self.0.get(key.collection(), key.id()));
-        Ok(values.collect::<Result<_, _>>()?)
+        let (mut values, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+        for key in &keys {
+            let value = self.0.get(key.collection(), key.id())?;
+            bytes += value.as_ref().map_or(0, |value| value.len());
+            values.push(value);
+            if bytes >= READ_BYTES {
+                break;
+            }
+        }
+        Ok(values)
     }
 
     async fn scan(&mut self, range: NameRange, documents: u32) -> Result<ScanPage, DumpError> {
