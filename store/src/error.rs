@@ -68,6 +68,8 @@ pub enum StoreError {
     Key(#[from] KeyError),
     #[error("the body has {bytes} bytes; allowed are {MAX_VALUE_BYTES}")]
     BodyLength { bytes: usize },
+    #[error("the field `{field}` is reserved: no field of a document may begin with `_miroir_`; rename it")]
+    Reserved { field: String },
     /// The disk, or what was found on it. After `Full` nothing was changed; after `Io` and `Poisoned` open the store
     /// again, and whether the last write is there is known only then.
     #[error(transparent)]

@@ -14,6 +14,7 @@ mod accident;
 pub mod env;
 pub mod error;
 pub mod id;
+pub mod reserved;
 
 pub mod wire;
 

@@ -18,6 +18,8 @@ use crate::error::EngineError;
 use crate::id::ShardId;
 use crate::wire::{StagingAction, StagingReply};
 
+/// No import is called so: dropping it drops what any import has staged.
+pub const EVERY_IMPORT: u128 = 0;
 /// Bytes of a manifest's checksum.
 const SUM_BYTES: usize = 8;
 
@@ -94,9 +96,11 @@ impl Staging {
 
     /// The manifest goes first: without it what is left is nothing.
     fn drop(&self, import: u128) -> io::Result<StagingReply> {
-        self.disk.remove(&sealed(import))?;
-        for name in self.disk.list()? {
-            if name.starts_with(&prefix(import)) {
+        let mut names = self.disk.list()?;
+        let prefix = if import == EVERY_IMPORT { PREFIX.to_owned() } else { prefix(import) };
+        names.sort_by_key(|name| !name.ends_with(MANIFEST));
+        for name in names {
+            if name.starts_with(&prefix) {
                 self.disk.remove(&name)?;
             }
         }
@@ -104,8 +108,11 @@ impl Staging {
     }
 }
 
+const PREFIX: &str = "staging-";
+const MANIFEST: &str = "-manifest";
+
 fn prefix(import: u128) -> String {
-    format!("staging-{import:032x}-")
+    format!("{PREFIX}{import:032x}-")
 }
 
 fn part(import: u128, shard: ShardId) -> String {

@@ -41,6 +41,7 @@ use crate::env::{Dice, Disk, Env, Nanos, NoProbe, Peer};
 use crate::error::{EngineError, StoreError};
 use crate::id::{Epoch, Key, MAX_VALUE_BYTES, NodeId, Session, ShardId, Value, Version, WriterId};
 use crate::node::Node;
+use crate::reserved;
 use crate::router::scan::{ScanPage, ScanRequest, join};
 use crate::router::{OperationId, Outcome, Request, Router, Timing};
 use crate::wire::{Message, NameRange, RequestId, StagingAction, StagingReply};
@@ -85,8 +86,8 @@ impl Batch {
         Batch::default()
     }
 
-    /// Adds a put. Of two writes of one document in a batch the later one stays. Fails if the name cannot be one, or
-    /// if the body is larger than 16 MiB.
+    /// Adds a put. Of two writes of one document in a batch the later one stays. Fails if the name cannot be one, if the
+    /// body is larger than 16 MiB, or if it is a JSON object with a field that is [`reserved`].
     pub fn put(&mut self, collection: &str, id: &str, body: &[u8]) -> Result<&mut Batch, StoreError> {
         self.0.push(put(Key::new(collection, id)?, body)?);
         Ok(self)
@@ -111,6 +112,9 @@ impl Batch {
 fn put(key: Key, body: &[u8]) -> Result<Request, StoreError> {
     if body.len() > MAX_VALUE_BYTES {
         return Err(StoreError::BodyLength { bytes: body.len() });
+    }
+    if let Some(field) = reserved::field_in(body) {
+        return Err(StoreError::Reserved { field: field.escape_debug().to_string() });
     }
     Ok(Request::Put { key, value: Value::from(body) })
 }
@@ -196,7 +200,7 @@ impl Store {
         self.inner()?.get(Key::new(collection, id)?)
     }
 
-    /// Writes a document, whole, durably.
+    /// Writes a document, whole, durably. A body need not be JSON; if it is, no field may be [`reserved`].
     pub fn put(&self, collection: &str, id: &str, body: &[u8]) -> Result<(), StoreError> {
         let request = put(Key::new(collection, id)?, body)?;
         self.inner()?.call(request).map(drop)

@@ -23,7 +23,7 @@ use miroir_store::dump::plan::{Options, Plan, analyse};
 use miroir_store::dump::progress::Silent;
 use miroir_store::dump::survey::Source;
 use miroir_store::dump::target::embedded::{Embedded, at_once, store_options};
-use miroir_store::store::{Batch, Store};
+use miroir_store::store::{Batch, Options as StoreOptions, Store};
 use serde_json::Value;
 
 use crate::synthetic::Shape;
@@ -87,19 +87,30 @@ fn rates(folder: &Path) -> bool {
         seconds
     };
     row("gunzip, lines, serde_json::Value", parse(&source.0, documents));
-    let batches = row("the engine's batches, same documents", batches(&folder.join("batches"), shape));
     let mut plan = None;
     let analysed = seconds(|| plan = analyse(&source, &Options::default(), &mut Silent).ok());
     let plan = plan.expect("a good dump");
     row("analyse", analysed);
-    let path = folder.join("imported");
-    let written = seconds(|| write(&source, &plan, &path));
-    row("write", written);
-    let import = row("import (analyse, then write)", analysed + written);
-    let ratio = batches / import;
-    let missed = if ratio < LEAST_RATIO { "   MISSED" } else { "" };
-    println!("write / batches {:.2}x, import / batches {ratio:.2}x; wanted: {LEAST_RATIO}x{missed}", batches / written);
-    ratio >= LEAST_RATIO
+    let mut is_met = true;
+    // As the command line opens a store for an import, and as a program does that says nothing: each beside its own batches.
+    for (how, options) in [("little memory", store_options()), ("the store's defaults", StoreOptions::default())] {
+        let batches = row(&format!("the engine's batches, {how}"), batches(&folder.join("batches"), &options, shape));
+        let path = folder.join("imported");
+        let written = seconds(|| write(&source, &plan, &options, &path));
+        row(&format!("write, {how}"), written);
+        let import = row(&format!("import (analyse, then write), {how}"), analysed + written);
+        let ratio = batches / import;
+        let missed = if ratio < LEAST_RATIO { "   MISSED" } else { "" };
+        println!(
+            "{how}: write / batches {:.2}x, import / batches {ratio:.2}x; wanted: {LEAST_RATIO}x{missed}",
+            batches / written
+        );
+        is_met &= ratio >= LEAST_RATIO;
+        for folder in [folder.join("batches"), path] {
+            fs::remove_dir_all(folder).expect("it was made here");
+        }
+    }
+    is_met
 }
 
 fn mega(bytes: u64) -> f64 {
@@ -131,8 +142,8 @@ fn parse(path: &Path, documents: u64) -> f64 {
     took
 }
 
-fn batches(path: &Path, shape: Shape) -> f64 {
-    let store = store_options().open(path).expect("a new store");
+fn batches(path: &Path, options: &StoreOptions, shape: Shape) -> f64 {
+    let store = options.open(path).expect("a new store");
     let mut took = 0.0;
     for first in (0..shape.documents).step_by(BATCH as usize) {
         let mut batch = Batch::new();
@@ -149,8 +160,8 @@ fn batches(path: &Path, shape: Shape) -> f64 {
     took
 }
 
-fn write(source: &FileSource, plan: &Plan, path: &Path) {
-    let store = store_options().open(path).expect("a new store");
+fn write(source: &FileSource, plan: &Plan, options: &StoreOptions, path: &Path) {
+    let store = options.open(path).expect("a new store");
     let imported = at_once(import(source, plan, &Options::default(), &mut Embedded(&store), &mut Silent));
     imported.expect("an import");
     count(&store, plan.documents() + 1);

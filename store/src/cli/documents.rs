@@ -9,7 +9,9 @@ use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::print::{self, bar, out};
 use crate::cli::session::Session;
 use crate::env::Nanos;
+use crate::error::StoreError;
 use crate::id::{Key, MAX_VALUE_BYTES, ShardId, Value, Version};
+use crate::reserved;
 use crate::router::client::Client;
 use crate::router::scan::{ScanRequest, join};
 use crate::router::{Outcome, Request};
@@ -29,6 +31,10 @@ pub(super) async fn put(session: &mut Session, global: &Global, key: &Key, body:
     }
     if bytes.len() > MAX_VALUE_BYTES {
         return Err(Failure::refused("TooLong", format!("the body of {key} is longer than {MAX_VALUE_BYTES} bytes")));
+    }
+    if let Some(field) = reserved::field_in(&bytes) {
+        let reason = StoreError::Reserved { field: field.escape_debug().to_string() };
+        return Err(Failure::refused("Reserved", format!("{key}: {reason}")));
     }
     write(session, global, key, Request::Put { key: key.clone(), value: bytes.into() }).await
 }

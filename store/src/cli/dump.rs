@@ -2,13 +2,14 @@
 
 #![expect(clippy::disallowed_types, reason = "a dump is a file, and an export has a date")]
 
+mod bar;
+
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand, ValueEnum};
-use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::cli::arguments::Global;
@@ -16,17 +17,18 @@ use crate::cli::exit::{ExitCode, Failure};
 use crate::cli::print::{self, note, out};
 use crate::cli::session::Session;
 use crate::dump::export::{self, export};
-use crate::dump::import::{Imported, import};
+use crate::dump::import::{Imported, discard, import};
 use crate::dump::limits::Limits;
 use crate::dump::plan::{self, Plan, analyse};
-use crate::dump::progress::{Phase, Progress};
-use crate::dump::refusal::{DumpError, SEE};
+use crate::dump::refusal::{self, DumpError, SEE};
 use crate::dump::report;
 use crate::dump::survey::Source;
 use crate::dump::target::Target;
 use crate::dump::target::embedded::{Embedded, at_once, store_options};
 use crate::error::StoreError;
 use crate::store::Store;
+
+use bar::Bar;
 
 const MATRIX: &str = "What can be imported, and how: docs/dump-import/compatibility-matrix.md";
 
@@ -66,6 +68,12 @@ pub enum DumpCommand {
         /// Write keys that were imported, which are secrets, as well
         #[arg(long)]
         with_keys: bool,
+    },
+    /// Free what imports in broadcast mode have staged that were cut short and will not be run again
+    #[command(after_help = MATRIX)]
+    Discard {
+        #[command(flatten)]
+        place: Place,
     },
 }
 
@@ -174,6 +182,7 @@ impl DumpCommand {
             DumpCommand::Analyze { .. } => false,
             DumpCommand::Import { place, .. } => place.store.is_none() && !global.dry_run,
             DumpCommand::Export { place, .. } => place.store.is_none(),
+            DumpCommand::Discard { place } => place.store.is_none() && !global.dry_run,
         }
     }
 
@@ -196,13 +205,20 @@ impl DumpCommand {
                 let store = open(path)?;
                 at_once(write(file, &plan, &options, &mut Embedded(&store), global))
             }
-            DumpCommand::Export { place, .. } => {
-                let path = place.store.as_deref().expect("a cluster is exported from elsewhere");
+            DumpCommand::Discard { .. } if global.dry_run => {
+                match global.json {
+                    true => print::json(&json!({ "dry_run": true })),
+                    false => out("what any import in broadcast mode has staged would be freed on every node"),
+                }
+                Ok(ExitCode::AsExpected)
+            }
+            DumpCommand::Export { place, .. } | DumpCommand::Discard { place } => {
+                let path = place.store.as_deref().expect("a cluster is asked elsewhere");
                 if !path.is_dir() {
                     return Err(Failure::nothing("NoStore", format!("{}: there is no store\n{SEE}", path.display())));
                 }
                 let store = open(path)?;
-                at_once(self.write_out(&mut Embedded(&store), global))
+                at_once(self.take_out(&mut Embedded(&store), global))
             }
         }
     }
@@ -215,8 +231,19 @@ impl DumpCommand {
                 let (plan, options) = planned(file, choices)?;
                 write(file, &plan, &options, &mut cluster, global).await
             }
-            _ => self.write_out(&mut cluster, global).await,
+            _ => self.take_out(&mut cluster, global).await,
         }
+    }
+
+    /// Everything but an import.
+    async fn take_out<T: Target>(&self, target: &mut T, global: &Global) -> Result<ExitCode, Failure> {
+        let DumpCommand::Discard { .. } = self else { return self.write_out(target, global).await };
+        let nodes = discard(target).await.map_err(|error| failure(&error))?;
+        match global.json {
+            true => print::json(&json!({ "v": 1, "nodes": nodes })),
+            false => out(format!("nothing is staged any more ({})", print_nodes(nodes))),
+        }
+        Ok(ExitCode::AsExpected)
     }
 
     async fn write_out<T: Target>(&self, target: &mut T, global: &Global) -> Result<ExitCode, Failure> {
@@ -231,7 +258,7 @@ impl DumpCommand {
         };
         let is_there =
             || Failure::refused("Exists", format!("{} is there already; name another file\n{SEE}", file.display()));
-        let mut bar = Bar::new(0);
+        let mut bar = Bar::new();
         if global.dry_run {
             if file.exists() {
                 return Err(is_there());
@@ -259,9 +286,20 @@ impl DumpCommand {
         });
         match exported {
             Ok(done) if global.json => {
-                print::json(&json!({ "v": 1, "indexes": done.indexes, "documents": done.documents }));
+                print::json(&json!({
+                    "v": 1, "indexes": done.indexes, "documents": done.documents, "keys": done.keys,
+                    "keys_left_out": done.keys_left_out,
+                }));
             }
-            Ok(done) => out(format!("{}: {} documents in {} indexes", file.display(), done.documents, done.indexes)),
+            Ok(done) => {
+                out(format!("{}: {} documents in {} indexes", file.display(), done.documents, done.indexes));
+                if done.keys_left_out > 0 {
+                    let left_out = done.keys_left_out;
+                    out(format!(
+                        "Not exported: {left_out} keys of V4, which no later version reads; create them anew\n{SEE}"
+                    ));
+                }
+            }
             Err(error) => {
                 // Half a dump is none.
                 let _gone = fs::remove_file(file);
@@ -282,10 +320,14 @@ fn open(path: &Path) -> Result<Store, Failure> {
 fn planned(file: &Path, choices: &Choices) -> Result<(Plan, plan::Options), Failure> {
     let source = FileSource::find(file)?;
     let options = choices.options();
-    let mut bar = Bar::new(source.bytes());
+    let mut bar = Bar::new();
     let plan = analyse(&source, &options, &mut bar);
     bar.end();
     Ok((plan.map_err(|error| failure(&error))?, options))
+}
+
+fn print_nodes(nodes: u32) -> String {
+    if nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") }
 }
 
 fn show(plan: &Plan, options: &plan::Options, global: &Global) {
@@ -308,14 +350,14 @@ async fn write<T: Target>(
     }
     report::before(plan, options).into_iter().for_each(note);
     let source = FileSource::find(file)?;
-    let mut bar = Bar::new(source.bytes());
+    let mut bar = Bar::new();
     let imported = import(&source, plan, options, target, &mut bar).await;
     bar.end();
     let Imported { documents, skipped, replayed, resumed } = imported.map_err(|error| failure(&error))?;
     if global.json {
         print::json(&json!({
             "v": 1, "mode": plan.mode.to_string(), "documents": documents, "skipped": skipped, "replayed": replayed,
-            "resumed": resumed, "not_restored": plan.losses.phrases(),
+            "resumed": resumed, "not_restored": plan.losses.phrases(), "see": refusal::MATRIX,
         }));
         return Ok(ExitCode::AsExpected);
     }
@@ -376,39 +418,6 @@ impl Source for FileSource {
     }
 }
 
-/// Phase, bytes of the file, documents, rate, and how long it will take; nothing where nobody looks on.
-struct Bar {
-    bar: ProgressBar,
-    phase: Option<Phase>,
-    bytes: u64,
-}
-
-impl Bar {
-    fn new(bytes: u64) -> Bar {
-        let bar =
-            print::bar(Some(bytes), "{prefix:8} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {msg}, {eta} left");
-        Bar { bar, phase: None, bytes }
-    }
-
-    fn end(&self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-impl Progress for Bar {
-    fn on(&mut self, phase: Phase, bytes: u64, documents: u64) {
-        if self.phase != Some(phase) {
-            self.phase = Some(phase);
-            self.bar.reset();
-            self.bar.set_prefix(phase.name());
-        }
-        self.bar.set_length(self.bytes.max(bytes));
-        self.bar.set_position(bytes);
-        let rate = documents as f64 / self.bar.elapsed().as_secs_f64().max(0.001);
-        self.bar.set_message(format!("{documents} documents, {rate:.0}/s"));
-    }
-}
-
 /// This second, as RFC 3339.
 fn now() -> String {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -432,6 +441,26 @@ fn rfc3339(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dump::refusal::Refusal;
+
+    /// An import that has begun never ends like one that was refused.
+    #[test]
+    fn how_an_import_ends_says_whether_it_had_begun() {
+        let errors = || {
+            [
+                (DumpError::from(Refusal::new("no")), ExitCode::Refused, ExitCode::Finding),
+                (DumpError::Changed, ExitCode::Refused, ExitCode::Finding),
+                (DumpError::Cluster("nobody".to_owned()), ExitCode::NothingRan, ExitCode::Finding),
+                (DumpError::Store(StoreError::Panicked), ExitCode::Internal, ExitCode::Internal),
+            ]
+        };
+        for (error, before, after) in errors() {
+            assert_eq!(failure(&error).exit, before, "{error}");
+            let begun = failure(&error.after_writes());
+            assert_eq!((begun.exit, &begun.code[..]), (after, "Incomplete"), "{begun}");
+            assert!(begun.line.contains("run it again") && begun.line.ends_with(SEE), "{begun}");
+        }
+    }
 
     #[test]
     fn a_date_is_the_one_on_the_calendar() {

@@ -13,9 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::dump::limits::{LISTED, MAX_FIELDS};
 use crate::id::MAX_ID_BYTES;
-
-/// Fields that begin so are the store's own; the ordinary write path of an import refuses them.
-pub const RESERVED: &str = "_miroir_";
+use crate::reserved::RESERVED;
 
 /// What a document tells about itself.
 #[derive(Debug, PartialEq, Eq)]

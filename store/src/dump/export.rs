@@ -9,6 +9,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tar::{EntryType, Header};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -16,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::dump::collection::{COLLECTIONS, KEYS, Record, on_one_line};
 use crate::dump::document::{candidates, inspect};
 use crate::dump::layout;
-use crate::dump::progress::{Phase, Progress};
+use crate::dump::progress::{Phase, Progress, Step};
 use crate::dump::refusal::DumpError;
 use crate::dump::target::Target;
 use crate::id::{Key, Value as Body, Version};
@@ -44,6 +45,9 @@ pub struct Options {
 pub struct Exported {
     pub indexes: u64,
     pub documents: u64,
+    pub keys: u64,
+    /// Keys of V4, which no later version reads: they have no uid, from which a later one would make their secret.
+    pub keys_left_out: u64,
 }
 
 /// Writes a dump.
@@ -59,23 +63,26 @@ pub async fn export<T: Target>(
     }
     let wanted = |name: &&String| options.index.as_ref().is_none_or(|wanted| wanted == *name);
     let mut measured = Vec::new();
+    let mut measure = Measure { bytes: 0, documents: 0, progress };
     for name in names.iter().filter(wanted) {
         let key = Record::key(name).map_err(|error| DumpError::Export(error.to_string()))?;
         let record = target.read(vec![key]).await?.pop().flatten();
         let record: Option<Record> = record.and_then(|body| serde_json::from_slice(&body).ok());
         let mut index = Index::new(name, record, options);
-        let sum = index.measure(target).await?;
+        let sum = index.measure(target, &mut measure).await?;
         measured.push((index, sum));
     }
+    let of_bytes = measured.iter().map(|(_, sum)| sum.bytes).sum();
+    let mut bytes = 0;
     let mut pack = Pack::new(out);
     let metadata = json!({
         "dumpVersion": "V6", "dbVersion": env!("CARGO_PKG_VERSION"), "dumpDate": options.date,
     });
     pack.member("metadata.json", metadata.to_string().as_bytes())?;
     pack.member("tasks/queue.jsonl", b"")?;
-    let keys = if options.with_keys { all(target, KEYS).await? } else { Vec::new() };
-    pack.member("keys.jsonl", &keys)?;
     let mut done = Exported::default();
+    let keys = if options.with_keys { keys(target, &mut done).await? } else { Vec::new() };
+    pack.member("keys.jsonl", &keys)?;
     for (index, measured) in &measured {
         let name = index.name;
         for (file, content) in index.files(options) {
@@ -94,8 +101,10 @@ pub async fn export<T: Target>(
                 pack.write(&line)?;
                 done.documents += 1;
             }
-            progress.on(Phase::Export, written.bytes, done.documents);
+            let (bytes, documents) = (bytes + written.bytes, done.documents);
+            measure.progress.on(Step { phase: Phase::Export, bytes, of_bytes, documents });
         }
+        bytes += written.bytes;
         if written != *measured {
             return Err(changed(&format!("collection `{name}`")));
         }
@@ -162,17 +171,35 @@ async fn collections<T: Target>(target: &mut T) -> Result<Vec<String>, DumpError
     }
 }
 
-/// The documents of a collection, a line each.
-async fn all<T: Target>(target: &mut T, name: &str) -> Result<Vec<u8>, DumpError> {
+/// The keys that were imported and that V6 can read, a line each.
+async fn keys<T: Target>(target: &mut T, done: &mut Exported) -> Result<Vec<u8>, DumpError> {
+    #[derive(Deserialize)]
+    struct Key {
+        #[serde(rename = "uid")]
+        _uid: String,
+    }
     let mut lines = Vec::new();
-    let mut pages = Pages::of(name);
+    let mut pages = Pages::of(KEYS);
     while let Some(page) = pages.next(target).await? {
         for (_, _, body) in page {
-            lines.extend_from_slice(&body);
-            lines.push(b'\n');
+            match serde_json::from_slice::<Key>(&body) {
+                Ok(_) => {
+                    lines.extend_from_slice(&body);
+                    lines.push(b'\n');
+                    done.keys += 1;
+                }
+                Err(_) => done.keys_left_out += 1,
+            }
         }
     }
     Ok(lines)
+}
+
+/// How far the first reading has come.
+struct Measure<'a> {
+    bytes: u64,
+    documents: u64,
+    progress: &'a mut dyn Progress,
 }
 
 struct Pages {
@@ -208,7 +235,7 @@ impl<'a> Index<'a> {
     }
 
     /// Looks at every document.
-    async fn measure<T: Target>(&mut self, target: &mut T) -> Result<Sum, DumpError> {
+    async fn measure<T: Target>(&mut self, target: &mut T, measure: &mut Measure<'_>) -> Result<Sum, DumpError> {
         let mut sum = Sum::default();
         let mut pages = Pages::of(self.name);
         while let Some(page) = pages.next(target).await? {
@@ -223,7 +250,11 @@ impl<'a> Index<'a> {
                 }
                 let line = self.line(&key, &body)?;
                 sum.add(&key, version, &line);
+                measure.bytes += line.len() as u64;
+                measure.documents += 1;
             }
+            let (bytes, documents) = (measure.bytes, measure.documents);
+            measure.progress.on(Step { phase: Phase::Measure, bytes, of_bytes: 0, documents });
         }
         Ok(sum)
     }
@@ -253,6 +284,7 @@ impl<'a> Index<'a> {
         let settings = match record {
             None => "{}".to_owned(),
             Some(record) if record.dump_version == layout::Version::V1.to_string() => v1(record.settings.get()),
+            Some(record) if record.dump_version == layout::Version::V2.to_string() => v2(record.settings.get()),
             Some(record) => record.settings.get().to_owned(),
         };
         [("metadata.json", metadata.to_string()), ("settings.json", settings)]
@@ -283,17 +315,36 @@ fn v1(settings: &str) -> String {
     Value::Object(new).to_string()
 }
 
+/// Settings of V2: 0.21 wrote `asc(year)` where later versions write `year:asc`. Nothing else of them has changed.
+fn v2(settings: &str) -> String {
+    let Ok(mut fields) = serde_json::from_str::<Map<String, Value>>(settings) else { return settings.to_owned() };
+    let rules = fields.get_mut("rankingRules").and_then(Value::as_array_mut).into_iter().flatten();
+    let mut is_changed = false;
+    for rule in rules {
+        if let Some(new) = rule.as_str().and_then(by_field) {
+            *rule = new.into();
+            is_changed = true;
+        }
+    }
+    if is_changed { Value::Object(fields).to_string() } else { settings.to_owned() }
+}
+
 /// A ranking rule of V1; `None` if there is no such rule any more.
 fn rule(rule: &str) -> Option<String> {
+    match rule {
+        "wordsPosition" => None,
+        "typo" | "words" | "proximity" | "attribute" | "exactness" => Some(rule.to_owned()),
+        _ => by_field(rule),
+    }
+}
+
+/// `asc(year)` as `year:asc`.
+fn by_field(rule: &str) -> Option<String> {
     let by = |order: &str| {
         let field = rule.strip_prefix(order)?.strip_prefix('(')?.strip_suffix(')')?;
         Some(format!("{field}:{order}"))
     };
-    match rule {
-        "wordsPosition" => None,
-        "typo" | "words" | "proximity" | "attribute" | "exactness" => Some(rule.to_owned()),
-        _ => by("asc").or_else(|| by("desc")),
-    }
+    by("asc").or_else(|| by("desc"))
 }
 
 /// gzip(tar), a member at a time.

@@ -22,7 +22,7 @@ use crate::dump::document::{inspect, strip};
 use crate::dump::layout::Role;
 use crate::dump::limits::MAX_SMALL_BYTES;
 use crate::dump::plan::{IfExists, Index, Mode, OnConflict, Options, Plan};
-use crate::dump::progress::{Phase, Progress};
+use crate::dump::progress::{self, Phase, Progress};
 use crate::dump::records::{Framing, Records};
 use crate::dump::refusal::{DumpError, Refusal};
 use crate::dump::survey::{Source, open};
@@ -31,6 +31,8 @@ use crate::id::{Key, MAX_VALUE_BYTES, Value};
 use crate::router::Request;
 
 use writes::Writes;
+
+pub use broadcast::discard;
 
 /// Documents that are read together, to see whether they are there already.
 const COMPARED_TOGETHER: usize = 256;
@@ -97,10 +99,17 @@ impl<T: Target> Import<'_, T> {
             writes.push(Request::Put { key, value });
             if writes.is_full() {
                 self.write(&mut writes).await?;
-                self.progress.on(Phase::Write, reading.read.get(), self.done.documents);
+                self.tell(Phase::Write, reading.read.get(), self.done.documents);
             }
         }
-        self.write(&mut writes).await
+        self.write(&mut writes).await?;
+        self.tell(Phase::Write, reading.read.get(), self.done.documents);
+        Ok(())
+    }
+
+    /// In a phase that reads the file.
+    fn tell(&mut self, phase: Phase, bytes: u64, documents: u64) {
+        self.progress.on(progress::Step { phase, bytes, of_bytes: self.plan.bytes, documents });
     }
 
     /// Looks whether anything of the dump is there already with other content, before anything is written.
@@ -129,7 +138,7 @@ impl<T: Target> Import<'_, T> {
                     bodies.drain(..held.len());
                 }
                 bytes = 0;
-                self.progress.on(Phase::Compare, reading.read.get(), compared);
+                self.tell(Phase::Compare, reading.read.get(), compared);
             }
             if ended {
                 return Ok(());

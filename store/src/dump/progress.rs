@@ -12,6 +12,8 @@ pub enum Phase {
     /// Broadcast: from the staged shards to their owners.
     Commit,
     Replay,
+    /// Before an export: a dump says of each member how long it is before the member begins.
+    Measure,
     Export,
 }
 
@@ -24,20 +26,32 @@ impl Phase {
             Phase::Stage => "stage",
             Phase::Commit => "commit",
             Phase::Replay => "replay",
+            Phase::Measure => "measure",
             Phase::Export => "export",
         }
     }
 }
 
-/// Told every so often. `bytes` are those of the compressed file that this phase has read, `documents` those of the
-/// member it is in.
+/// How far a phase has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub phase: Phase,
+    /// Of the compressed file where one is read; of what is staged when it is committed; of documents in an export.
+    pub bytes: u64,
+    /// How many bytes there are in all; 0 as long as nobody knows.
+    pub of_bytes: u64,
+    /// Analysing and replaying: of the member that is read; otherwise in all.
+    pub documents: u64,
+}
+
+/// Told every so often.
 pub trait Progress {
-    fn on(&mut self, phase: Phase, bytes: u64, documents: u64);
+    fn on(&mut self, step: Step);
 }
 
 /// Nobody looks on.
 pub struct Silent;
 
 impl Progress for Silent {
-    fn on(&mut self, _: Phase, _: u64, _: u64) {}
+    fn on(&mut self, _: Step) {}
 }

@@ -205,6 +205,7 @@ impl Records {
 
     fn refuse(&self, reason: &str) -> DumpError {
         let begun = u64::from(matches!(self.array, Array::Inside { .. }));
-        Refusal::at(&self.member, self.number + begun, reason).into()
+        // What is wrong with a record has a line, what is wrong with the archive has none.
+        Refusal::at(&self.member, (self.number + begun).max(1), reason).into()
     }
 }

@@ -9,6 +9,7 @@ use crate::error::StoreError;
 
 /// Where every refusal and every report of losses points to.
 pub const SEE: &str = "See: docs/dump-import/compatibility-matrix.md";
+pub const MATRIX: &str = "docs/dump-import/compatibility-matrix.md";
 
 /// What is wrong with a dump, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::dump::plan::{Conflict, IfExists, Index, KeySource, Options, Plan};
-use crate::dump::refusal::SEE;
+use crate::dump::refusal::{MATRIX, SEE};
 use crate::dump::target::Shape;
 
 /// Said when reserved fields, and nothing that was asked for, lead to broadcast.
@@ -34,7 +34,7 @@ pub fn analysis(plan: &Plan, options: &Options) -> String {
         plan.version, plan.bytes, plan.unpacked_bytes
     );
     for index in &plan.indexes {
-        let _ = writeln!(text, "  {}", line(index));
+        let _ = writeln!(text, "  {}; goes in by {}", line(index), plan.mode);
     }
     if plan.indexes.is_empty() {
         text.push_str("  no index\n");
@@ -129,6 +129,7 @@ pub fn json(plan: &Plan) -> Value {
         })),
         "not_restored": plan.losses.phrases(),
         "mode": plan.mode.to_string(),
+        "see": MATRIX,
     })
 }
 

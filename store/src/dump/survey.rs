@@ -18,7 +18,7 @@ use crate::dump::document::{candidates, inspect};
 use crate::dump::layout::{Role, Version};
 use crate::dump::limits::{LISTED, Limits, MAX_KEPT_BYTES, MAX_PENDING_BYTES, MAX_SMALL_BYTES, MIN_TASK_BYTES};
 use crate::dump::plan::Index;
-use crate::dump::progress::{Phase, Progress};
+use crate::dump::progress::{Phase, Progress, Step};
 use crate::dump::records::{Framing, Records};
 use crate::dump::refusal::{DumpError, Refusal};
 use crate::dump::tasks::{self, Task};
@@ -165,7 +165,8 @@ pub fn survey(
     let read = ReadBytes::default();
     let mut archive = open(source, read.clone())?;
     let survey = Survey::default();
-    let mut reading = Reading { limits, keys, survey, pending_bytes: 0, kept_bytes: 0, read, progress };
+    let of_bytes = source.bytes();
+    let mut reading = Reading { limits, keys, survey, pending_bytes: 0, kept_bytes: 0, read, of_bytes, progress };
     while let Some(member) = archive.next_member()? {
         reading.survey.unpacked_bytes += member.bytes;
         reading.take(&mut archive, &member)?;
@@ -185,6 +186,7 @@ struct Reading<'a> {
     pending_bytes: u64,
     kept_bytes: usize,
     read: ReadBytes,
+    of_bytes: u64,
     progress: &'a mut dyn Progress,
 }
 
@@ -449,10 +451,16 @@ impl Reading<'_> {
                 }
             }
             if found.count.is_multiple_of(1_024) {
-                self.progress.on(Phase::Analyse, self.read.get(), found.count);
+                self.tell(found.count);
             }
         }
+        self.tell(found.count);
         Ok(found)
+    }
+
+    fn tell(&mut self, documents: u64) {
+        let (bytes, of_bytes) = (self.read.get(), self.of_bytes);
+        self.progress.on(Step { phase: Phase::Analyse, bytes, of_bytes, documents });
     }
 }
 

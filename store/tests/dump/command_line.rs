@@ -58,6 +58,7 @@ fn a_dump_is_analysed_imported_and_exported() {
     for part in [
         "Meilisearch dump V6",
         "films: 3 documents",
+        "; goes in by streaming\n",
         "shows: 0 documents",
         "Mode: streaming",
         "Not restored: 1 finished task",
@@ -79,7 +80,10 @@ fn a_dump_is_analysed_imported_and_exported() {
     assert!(out.trim_end().ends_with(SEE), "losses end so: {out}");
     let (code, out, _) = folder.miroir("dump export out.dump --store s --json");
     let exported: Value = serde_json::from_str(&out).expect("one line of JSON");
-    assert_eq!((code, exported), (0, serde_json::json!({"v": 1, "documents": 4, "indexes": 2})));
+    assert_eq!(
+        (code, exported),
+        (0, serde_json::json!({"v": 1, "documents": 4, "indexes": 2, "keys": 0, "keys_left_out": 0}))
+    );
     let (code, _, err) = folder.miroir("dump export out.dump --store s");
     assert!(code == 2 && err.contains("is there already"), "{err}");
     let (code, out, _) = folder.miroir("dump import out.dump --store again");
@@ -104,6 +108,40 @@ fn a_reserved_field_is_announced() {
     assert!(code == 2 && err.contains("`_miroir_shard` is reserved") && err.trim_end().ends_with(SEE), "{err}");
     let (code, _, err) = folder.miroir("dump import films.dump --store s --on-conflict strip");
     assert_eq!((code, err.as_str()), (0, OVERWRITES));
+}
+
+/// What only other imports would have freed: nobody imports the same dump again.
+#[test]
+fn what_was_staged_for_nothing_is_discarded() {
+    let folder = Folder::new("discard");
+    folder.write("films.dump", &Dump::of(Version::V6).pack());
+    folder.miroir("dump import films.dump --store s");
+    for name in ["staging-0123456789abcdef0123456789abcdef-0", "staging-0123456789abcdef0123456789abcdef-manifest"] {
+        folder.write(&format!("s/{name}"), b"abandoned");
+    }
+    let staged = || folder.has("s/staging-0123456789abcdef0123456789abcdef-0");
+    let (code, _, _) = folder.miroir("dump import films.dump --store s --mode broadcast");
+    assert!(code == 0 && staged(), "another import leaves it alone: it may be gone on with");
+    let (code, out, _) = folder.miroir("dump discard --store s --dry-run");
+    assert!(code == 0 && staged(), "{out}");
+    let (code, out, _) = folder.miroir("dump discard --store s");
+    assert_eq!((code, &out[..]), (0, "nothing is staged any more (1 node)\n"));
+    assert!(!staged() && !folder.has("s/staging-0123456789abcdef0123456789abcdef-manifest"));
+    let (code, out, _) = folder.miroir("dump export out.dump --store s");
+    assert!(code == 0 && out.contains("3 documents"), "the documents are there: {out}");
+    let (code, _, err) = folder.miroir("dump discard --store nowhere");
+    assert!(code == 4 && err.trim_end().ends_with(SEE), "{err}");
+}
+
+#[test]
+fn an_inferred_primary_key_is_said_before_anything_is_written() {
+    let folder = Folder::new("inferred");
+    let Some(dump) = crate::fixtures::fixture("synthetic/s05_pk_null_with_documents.dump") else { return };
+    folder.write("s05.dump", &dump);
+    let (code, out, err) = folder.miroir("dump import s05.dump --store s");
+    let inferred = "movies: primary key `id` (inferred: the only field that ends with `id`)\n";
+    assert_eq!((code, err), (0, format!("{inferred}{OVERWRITES}")));
+    assert!(out.starts_with("12 documents imported (streaming)\n"), "{out}");
 }
 
 #[test]

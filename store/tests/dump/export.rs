@@ -122,6 +122,37 @@ fn keys_go_out_if_they_are_asked_for() {
     assert_eq!(keys(&Options { with_keys: true, ..options() }), "{\"uid\":\"k\"}\n");
 }
 
+/// A key of V4 has no uid, and no later version can make its secret of it: it is left out, and counted.
+#[test]
+fn keys_of_v4_are_left_out_and_counted() {
+    let dump = Dump::of(Version::V4).with("keys", lines(&[r#"{"id":[1,2],"actions":["*"]}"#, r#"{"uid":"k"}"#]));
+    let scratch = Scratch::new();
+    let with_keys = plan::Options { with_keys: true, ..plan::Options::default() };
+    scratch.import(&dump.pack(), &with_keys).expect("a good dump");
+    let mut out = Vec::new();
+    let options = Options { with_keys: true, ..options() };
+    let done = at_once(export(&mut Embedded(scratch.store()), &options, &mut out, &mut Silent)).expect("an export");
+    assert_eq!((done.keys, done.keys_left_out), (1, 1));
+    let members = members(&out);
+    assert_eq!(members.iter().find(|(path, _)| path == "keys.jsonl").expect("it is required").1, "{\"uid\":\"k\"}\n");
+}
+
+#[test]
+fn ranking_rules_of_v2_are_written_as_later_versions_do() {
+    let exported = |rules: Value| {
+        let mut dump = Dump::of(Version::V2);
+        dump.indexes[0].settings = json!({"rankingRules": rules, "sortableAttributes": ["year"]});
+        let scratch = Scratch::new();
+        scratch.import(&dump.pack(), &plan::Options::default()).expect("a good dump");
+        let members = members(&scratch.export(&options()).expect("an export"));
+        let (_, text) = members.into_iter().find(|(path, _)| path.ends_with("/settings.json")).expect("it is required");
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    let expected = json!({"rankingRules": ["words", "year:asc", "rank:desc"], "sortableAttributes": ["year"]});
+    assert_eq!(exported(json!(["words", "asc(year)", "desc(rank)"])), expected);
+    assert_eq!(exported(json!(["words", "year:asc", "rank:desc"])), expected);
+}
+
 /// A store in which somebody writes a document before the `n`th scan.
 struct Written<'a> {
     store: &'a Store,

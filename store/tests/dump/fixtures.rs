@@ -92,7 +92,7 @@ const REFUSED: &[(&str, &str)] = &[
 
 /// The content of a fixture; `None` if it is not there.
 #[expect(clippy::disallowed_methods, reason = "fixtures lie outside of the project")]
-fn fixture(file: &str) -> Option<Vec<u8>> {
+pub fn fixture(file: &str) -> Option<Vec<u8>> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/dumps");
     let folder = std::env::var_os("MIROIR_DUMPS").map_or_else(|| PathBuf::from(beside), PathBuf::from);
     std::fs::read(folder.join(file)).ok()

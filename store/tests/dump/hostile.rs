@@ -166,6 +166,7 @@ fn an_array_of_documents_has_to_be_one() {
     for (content, reason) in [
         (r#"[{"id":1}"#, "the array does not end"),
         (r#"[{"id":1}] x"#, "something behind the end"),
+        ("[] x", "line 1: something behind the end"),
         (r#"[{"id":1},]"#, "an element is missing"),
         (r#"[,{"id":1}]"#, "an element is missing"),
         (r#"[{"id":1}}]"#, "line 1: not valid JSON"),

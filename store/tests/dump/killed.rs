@@ -98,3 +98,54 @@ fn a_broadcast_that_is_killed_stages_anew_or_goes_on_from_its_manifest() {
     let (steps, resumed) = killed_after_every_step(Mode::Broadcast);
     assert!(steps >= 20 && resumed >= 5 && resumed < steps, "{steps} steps, {resumed} gone on with");
 }
+
+/// A process of its own, which the system ends at any moment, later each time, until it comes to its end by itself.
+#[cfg(unix)]
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a program is started and killed, and dumps are files"
+)]
+fn a_process_that_is_killed_again_and_again_completes_in_the_end() {
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    let documents: Vec<String> =
+        (0..8_000).map(|n| format!("{{\"id\":{n},\"text\":\"{}\"}}", "abc".repeat(n % 97))).collect();
+    let documents: Vec<&str> = documents.iter().map(String::as_str).collect();
+    let dump = Dump::of(Version::V5)
+        .documents(&documents)
+        .task("films", Kind::Update("{\"id\":4,\"b\":2}\n"))
+        .task("films", Kind::Delete(&["1"]))
+        .task("shows", Kind::Add("{\"id\":1}\n"))
+        .pack();
+    let whole = Scratch::new();
+    whole.import(&dump, &Options::default()).expect("a good dump");
+    let names = ["films", "shows", ".collections"];
+    let wanted = names.map(|name| whole.collection(name));
+    for mode in ["streaming", "broadcast"] {
+        let mut scratch = Scratch::new();
+        scratch.store = None;
+        let file = scratch.path().with_extension("dump");
+        std::fs::write(&file, &dump).expect("a file");
+        let (mut waits_ms, mut killed) = (2, 0);
+        loop {
+            let mut import = Command::new(env!("CARGO_BIN_EXE_miroir"));
+            import.args(["dump", "import", "--mode", mode, "--store"]).arg(scratch.path()).arg(&file);
+            let mut import = import.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+            std::thread::sleep(Duration::from_millis(waits_ms));
+            import.kill().expect("it is there, or has ended");
+            match import.wait().expect("it has ended").code() {
+                Some(code) => break assert_eq!(code, 0, "{mode}"),
+                None => killed += 1,
+            }
+            waits_ms += waits_ms / 4 + 1;
+        }
+        assert!(killed >= 5, "{mode}: killed {killed} times");
+        scratch.reopen();
+        assert_eq!(names.map(|name| scratch.collection(name)), wanted, "{mode}: killed {killed} times");
+        assert!(!scratch.files().iter().any(|name| name.starts_with("staging")), "{mode}");
+        std::fs::remove_file(&file).expect("it was made here");
+    }
+}

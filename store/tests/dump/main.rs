@@ -11,5 +11,6 @@ mod import;
 mod killed;
 mod matrix;
 mod memory;
+mod progress;
 mod strays;
 mod support;

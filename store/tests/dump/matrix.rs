@@ -140,6 +140,18 @@ fn whole() -> Vec<Variant> {
         .with("indexes/.meili_dsr/documents.jsonl", "{}\n");
     variants.push(variant("V6 with everything that is optional", more.pack(), "set these up anew"));
     let key = "keep keys with `--with-keys`";
+    let plain = tar(&Dump::of(Version::V6).members());
+    let (first, second) = plain.split_at(plain.len() / 2);
+    variants.push(variant("several gzip members in one file", [gzip(first), gzip(second)].concat(), NONE));
+    let apple = Dump::of(Version::V6)
+        .with("._metadata.json", b"\x00\x05\x16\x07")
+        .with("indexes/films-folder/._documents.jsonl", b"\x00\x05\x16\x07");
+    variants.push(variant("AppleDouble files (`._*`)", apple.pack(), NONE));
+    let foreign = Dump::of(Version::V6).with("some/other/member", "x").with("updates/data.jsonl", "no task");
+    variants.push(variant("V6 with unknown members, and with members of other versions", foreign.pack(), NONE));
+    let uid: &'static str = "u".repeat(400).leak();
+    let long = Index { uid, primary_key: Some("id"), settings: json!({}), documents: lines(&[r#"{"id":1}"#]) };
+    variants.push(variant("a second index, whose uid has 400 bytes", Dump::of(Version::V6).index(long).pack(), NONE));
     variants.push(variant("V6 with keys", with_keys(), key));
     variants.push(
         variant("V6 with keys, `--with-keys`", with_keys(), NONE)
@@ -240,6 +252,8 @@ fn refused() -> Vec<Variant> {
     let place = corrupt.len() - 8;
     corrupt[place] ^= 1;
     let snapshot = [("VERSION".to_owned(), b"1".to_vec()), ("indexes/x/data.mdb".to_owned(), vec![0])];
+    let large: String = format!(r#"{{"id":1,"a":"{}"}}"#, "x".repeat(limits::Limits::default().document_bytes));
+    let long_name = "n".repeat(limits::MAX_NAME_RECORD_BYTES as usize + 1).into_bytes();
     let long = Dump::of(Version::V6).with("network.json", vec![b' '; limits::MAX_SMALL_BYTES as usize + 1]);
     let bomb = Dump::of(Version::V6).with("unknown.bin", vec![0; 80 << 20]);
     vec![
@@ -250,22 +264,45 @@ fn refused() -> Vec<Variant> {
         variant("a snapshot", pack(&snapshot), "restore it in Meilisearch and create a dump"),
         variant("a version of the future", pack(&unknown), NONE),
         variant("invalid JSON", dump().documents(&[r#"{"id":1}"#, r#"{"id":"#]).pack(), again),
-        variant("a link", entry(tar::EntryType::Symlink, "a"), NONE),
-        variant("an absolute path", entry(tar::EntryType::Regular, "/a"), NONE),
-        variant("a path that leaves the archive", entry(tar::EntryType::Regular, "../a"), NONE),
+        variant("a link", entry(tar::EntryType::Symlink, "a", b""), NONE),
+        variant("a device", entry(tar::EntryType::Block, "a", b""), NONE),
+        variant("a pipe", entry(tar::EntryType::Fifo, "a", b""), NONE),
+        variant("an absolute path", entry(tar::EntryType::Regular, "/a", b""), NONE),
+        variant("a path that leaves the archive", entry(tar::EntryType::Regular, "../a", b""), NONE),
+        variant("a long name that is too long", entry(tar::EntryType::GNULongName, "a", &long_name), NONE),
+        variant("a PAX record that is too long", entry(tar::EntryType::XHeader, "a", &long_name), NONE),
+        variant("more members than allowed", many_members(), NONE),
+        variant("a document over 16 MiB", dump().documents(&[&large]).pack(), "shorten it in Meilisearch"),
         variant("two members of one name", pack(&twice), NONE),
         variant("a small member that is large", long.pack(), NONE),
         variant("a bomb", bomb.pack(), NONE),
     ]
 }
 
-fn entry(kind: tar::EntryType, name: &str) -> Vec<u8> {
-    let mut head = header(kind, 0);
+/// An archive with one entry.
+fn entry(kind: tar::EntryType, name: &str, content: &[u8]) -> Vec<u8> {
+    let mut head = header(kind, content.len() as u64);
     head.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
     head.set_cksum();
     let mut bytes = head.as_bytes().to_vec();
-    bytes.resize(3 * 512, 0);
+    bytes.extend(content);
+    bytes.resize(bytes.len().next_multiple_of(512) + 1024, 0);
     gzip(&bytes)
+}
+
+/// One member more than are allowed. It is stored, so that it is no bomb.
+fn many_members() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for number in 0..=limits::MAX_MEMBERS {
+        let mut head = header(tar::EntryType::Regular, 0);
+        head.set_path(format!("f{number}")).expect("a short path");
+        head.set_cksum();
+        bytes.extend(head.as_bytes());
+    }
+    bytes.resize(bytes.len() + 1024, 0);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    std::io::Write::write_all(&mut encoder, &bytes).expect("memory takes it");
+    encoder.finish().expect("memory takes it")
 }
 
 fn table(title: &str, variants: &[Variant]) -> String {

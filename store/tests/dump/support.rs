@@ -49,6 +49,15 @@ impl Scratch {
 }
 
 impl Scratch {
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// After another process had it.
+    pub fn reopen(&mut self) {
+        self.store = Some(Store::open(&self.path).expect("a store"));
+    }
+
     pub fn store(&self) -> &Store {
         self.store.as_ref().expect("open as long as it is used")
     }

@@ -85,7 +85,7 @@ fn nothing_changes_in_a_dry_run_and_what_it_says_is_json_if_asked() {
     let other = format!("n{},n{},n{joins}", second[0], second[1]);
     cluster.miroir(&["migrate", "plan", "--shard", "s1", "--to", &other], 0);
     let dir = cluster.dir();
-    let table: [(&str, i32); 24] = [
+    let table: [(&str, i32); 25] = [
         ("put movies/2 two", 0),
         ("delete movies/1", 0),
         ("drop movies", 0),
@@ -107,6 +107,7 @@ fn nothing_changes_in_a_dry_run_and_what_it_says_is_json_if_asked() {
         ("scrub", 0),
         (&format!("dump export {absent}"), 0),
         (&format!("dump import {dump}"), 0),
+        ("dump discard", 0),
         (&format!("cluster up --nodes 3 --dir {elsewhere}"), 0),
         (&format!("cluster down --dir {dir}"), 0),
         // What runs until it is ended.

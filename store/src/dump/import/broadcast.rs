@@ -15,11 +15,12 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::dump::import::writes::Writes;
 use crate::dump::import::{Import, Reading};
-use crate::dump::progress::Phase;
+use crate::dump::progress::{Phase, Step};
 use crate::dump::refusal::DumpError;
 use crate::dump::target::Target;
 use crate::id::{Key, ShardId};
 use crate::router::Request;
+use crate::staging::EVERY_IMPORT;
 use crate::wire::{StagingAction, StagingReply, decode_record, encode_record};
 
 /// Bytes that wait for all shards together before they are sent.
@@ -36,6 +37,18 @@ struct Manifest {
     staged_bytes: Vec<u64>,
 }
 
+/// Frees what broadcasts have staged that were never run again, on every node; how many those are. An import that is under way
+/// meanwhile ends with an error, and stages anew when it is run again.
+pub async fn discard<T: Target>(target: &mut T) -> Result<u32, DumpError> {
+    let nodes = target.shape().await?.nodes;
+    for node in 0..nodes {
+        if let StagingReply::Refused(why) = target.stage(node, EVERY_IMPORT, StagingAction::Drop).await? {
+            return Err(DumpError::Cluster(why));
+        }
+    }
+    Ok(nodes)
+}
+
 impl<T: Target> Import<'_, T> {
     pub(super) async fn broadcast(&mut self) -> Result<(), DumpError> {
         let import = self.import_id();
@@ -45,8 +58,8 @@ impl<T: Target> Import<'_, T> {
             Some(found) => found,
             None => (0, self.stage_all(import).await?),
         };
-        for (shard, bytes) in manifest.staged_bytes.iter().enumerate() {
-            self.commit(import, node, ShardId(shard as u32), *bytes).await?;
+        for shard in 0..manifest.staged_bytes.len() as u32 {
+            self.commit(import, node, &manifest, ShardId(shard)).await?;
         }
         for node in 0..self.shape.nodes {
             self.ask(node, import, StagingAction::Drop).await?;
@@ -57,7 +70,7 @@ impl<T: Target> Import<'_, T> {
     /// The same for the same dump and the same choices, so that an import that is run again finds what it staged.
     fn import_id(&self) -> u128 {
         let choices = format!("{:?} {:?} {}", self.plan.fingerprint, self.plan.indexes, self.options.with_keys);
-        xxh3_128(choices.as_bytes())
+        xxh3_128(choices.as_bytes()).max(EVERY_IMPORT + 1)
     }
 
     /// A node on which a whole staging of this import is.
@@ -94,16 +107,24 @@ impl<T: Target> Import<'_, T> {
                 waiting_bytes += part.len() - before;
                 documents += 1;
             }
-            if ended || waiting_bytes >= WAITING_BYTES {
+            if ended || waiting_bytes >= WAITING_BYTES || mutant!("M62") {
                 self.append(import, &mut waiting, &mut staged_bytes).await?;
+                if mutant!("M62") {
+                    self.seal_all(import, &staged_bytes).await?;
+                }
                 waiting_bytes = 0;
-                self.progress.on(Phase::Stage, reading.read.get(), documents);
+                self.tell(Phase::Stage, reading.read.get(), documents);
             }
             if ended {
                 break;
             }
         }
-        let manifest = Manifest { fingerprint: self.plan.fingerprint, staged_bytes };
+        self.seal_all(import, &staged_bytes).await
+    }
+
+    /// Makes durable on every node what was staged; from here on nothing is staged anew.
+    async fn seal_all(&mut self, import: u128, staged_bytes: &[u64]) -> Result<Manifest, DumpError> {
+        let manifest = Manifest { fingerprint: self.plan.fingerprint, staged_bytes: staged_bytes.to_vec() };
         for node in 0..self.shape.nodes {
             self.ask(node, import, StagingAction::Seal { manifest: encode_record(&manifest) }).await?;
         }
@@ -128,7 +149,10 @@ impl<T: Target> Import<'_, T> {
     }
 
     /// Writes a staged shard to its owners.
-    async fn commit(&mut self, import: u128, node: u32, shard: ShardId, bytes: u64) -> Result<(), DumpError> {
+    async fn commit(&mut self, import: u128, node: u32, manifest: &Manifest, shard: ShardId) -> Result<(), DumpError> {
+        let (before, rest) = manifest.staged_bytes.split_at(shard.0 as usize);
+        let bytes = rest[0];
+        let (before, of_bytes) = (before.iter().sum::<u64>(), manifest.staged_bytes.iter().sum());
         let mut writes = Writes::new(self.options.limits.batch_documents);
         let (mut offset, mut unread) = (0, Vec::new());
         while offset < bytes {
@@ -146,7 +170,8 @@ impl<T: Target> Import<'_, T> {
                 writes.push(Request::Put { key, value: body.into() });
                 if writes.is_full() {
                     self.write(&mut writes).await?;
-                    self.progress.on(Phase::Commit, 0, self.done.documents);
+                    let (bytes, documents) = (before + offset, self.done.documents);
+                    self.progress.on(Step { phase: Phase::Commit, bytes, of_bytes, documents });
                 }
             }
             unread.drain(..used);
@@ -154,7 +179,10 @@ impl<T: Target> Import<'_, T> {
         if !unread.is_empty() {
             return Err(lost(shard));
         }
-        self.write(&mut writes).await
+        self.write(&mut writes).await?;
+        let documents = self.done.documents;
+        self.progress.on(Step { phase: Phase::Commit, bytes: before + bytes, of_bytes, documents });
+        Ok(())
     }
 
     async fn ask(&mut self, node: u32, import: u128, action: StagingAction) -> Result<StagingReply, DumpError> {

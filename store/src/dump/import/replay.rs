@@ -84,10 +84,12 @@ impl<T: Target> Import<'_, T> {
             count += 1;
             if writes.is_full() || (*merges && count % TOGETHER as u64 == 0) {
                 self.put(&mut writes, *merges).await?;
-                self.progress.on(Phase::Replay, read.get(), count);
+                self.tell(Phase::Replay, read.get(), count);
             }
         }
-        self.put(&mut writes, *merges).await
+        self.put(&mut writes, *merges).await?;
+        self.tell(Phase::Replay, read.get(), count);
+        Ok(())
     }
 
     async fn put(&mut self, writes: &mut Writes, merges: bool) -> Result<(), DumpError> {

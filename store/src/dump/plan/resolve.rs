@@ -403,7 +403,7 @@ fn check_record(index: &Index, version: Version, found: Option<&Found<'_>>) -> R
     let settings_bytes = found.map_or(2, |found| found.settings_bytes);
     let bytes = Record::bytes(index, version, settings_bytes);
     if bytes > MAX_VALUE_BYTES as u64 {
-        let path = found.map_or(&index.uid, |found| &found.documents.path);
+        let path = found.map_or(&index.uid[..], |found| found.documents.path.trim_end_matches("/documents.jsonl"));
         let reason = format!(
             "the settings of `{}` and what is kept with them take {bytes} bytes; allowed are {MAX_VALUE_BYTES}",
             index.uid
