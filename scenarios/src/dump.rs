@@ -10,8 +10,9 @@ use std::future::Future;
 use std::pin::Pin;
 
 use miroir_sim::sometimes;
-use miroir_sim::time::{MILLIS, SECONDS};
+use miroir_sim::time::{MILLIS, Nanos, SECONDS};
 use miroir_store::dump::target::Target;
+use miroir_store::migration::Stage;
 use miroir_store::wire::NameRange;
 
 use crate::cluster::Cluster;
@@ -27,12 +28,28 @@ fn import(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
         let chaos = (it.plan.timing.chaos_ms * MILLIS).saturating_sub(it.world.now());
         let ended = it.until(chaos, |it| it.load.imports() > 0).await;
         sometimes!(ended, "an import ended while faults could happen");
+        sometimes!(wrote_inside(it, Stage::DualWrite), "an import wrote to a shard under DualWrite");
+        sometimes!(wrote_inside(it, Stage::DeltaPass), "an import wrote to a shard during its delta pass");
         it.world.heal();
         if !it.until(60 * SECONDS, |it| it.load.imports() > 0).await {
             return vec!["the import did not end on a healed cluster".to_owned()];
         }
         let plan = it.plan.import.as_ref().expect("a scenario with an import has one in its plan");
         compare(it, plan).await
+    })
+}
+
+/// Whether a batch of the import was sent and acknowledged while a shard that it wrote to stood in this stage.
+fn wrote_inside(it: &Cluster, stage: Stage) -> bool {
+    let batches = importer::batches();
+    it.audit.journeys().into_values().any(|journey| {
+        let ends = journey.stages.iter().skip(1).map(|(at, _)| *at).chain([Nanos::MAX]);
+        let stays = journey.stages.iter().zip(ends).filter(|((_, entered), _)| *entered == stage);
+        let mut stays = stays.map(|((from, _), until)| (*from, until));
+        stays.any(|(from, until)| {
+            let inside = |batch: &importer::Batch| from <= batch.sent_at && batch.acked_at <= until;
+            batches.iter().any(|batch| inside(batch) && batch.shards.contains(&journey.shard))
+        })
     })
 }
 

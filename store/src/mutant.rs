@@ -102,4 +102,5 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("M59", "a node answers scans whichever configuration they were asked under, also when it has left the shard"),
     ("M60", "anti-entropy leaves four turns of a shard out while its cleanup gate is unmet"),
     ("M61", "a client is told that a write has failed which it gave up waiting for"),
+    ("M62", "a broadcast's manifest is durable before everything that it stands for is staged"),
 ];

@@ -12,7 +12,11 @@ use crate::plan::{IMPORTER, ImportPlan, Profile};
 pub const SCENARIO: Scenario = Scenario {
     id: "dump/crash_in_import",
     promise: "importer, nodes and coordinator die during an import: run again, it completes, every document exactly once",
-    marks: &["an import that was cut short was run again and completed"],
+    marks: &[
+        "an import that was cut short was run again and completed",
+        "a broadcast went on from its manifest",
+        "the coordinator died during an import",
+    ],
     windows: Windows::None,
     gate_overridden: false,
     converges: true,

@@ -9,7 +9,11 @@ use crate::plan::ImportPlan;
 pub const SCENARIO: Scenario = Scenario {
     id: "dump/import_during_cutover",
     promise: "a dump is imported while its shards move: every document is there exactly once",
-    marks: &["an import ended while faults could happen"],
+    marks: &[
+        "an import ended while faults could happen",
+        "an import wrote to a shard under DualWrite",
+        "an import wrote to a shard during its delta pass",
+    ],
     windows: Windows::None,
     gate_overridden: false,
     converges: true,
