@@ -71,7 +71,7 @@ const LOSSES: [&str; 6] = ["1/1000", "5/1000", "1/100", "2/100", "5/100", "10/10
 
 /// The scenario in which every step of the coordinator has its seed, and how many seeds that takes.
 const STEPS: &str = "cutover/coordinator_crash_recovery";
-const ALL_STEPS: u64 = 128;
+const ALL_STEPS: u64 = 1_024;
 
 /// All measurements of the subjects, each with at most `most` seeds. A scenario that is named here and does not exist is an
 /// error: nothing is left out in silence.
