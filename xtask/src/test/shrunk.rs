@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -32,13 +32,13 @@ pub fn run(workspace: &Workspace) -> Result<Count, Failure> {
 fn small(workspace: &Workspace, folder: &Path) -> Result<Result<(), String>, Failure> {
     let swept = folder.join("sweep");
     let sweep: Vec<&str> = SWEEP.into_iter().chain(["--json", "--out", swept.to_str().unwrap_or_default()]).collect();
-    let said = this_program(workspace, &sweep)?;
+    let said = typed(workspace, &sweep)?;
     let summary: Value = said.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
     let commands = summary["summary"]["failing"][0]["next"].as_array().cloned().unwrap_or_default();
     let shrink = commands.iter().filter_map(Value::as_str).find_map(|it| it.strip_prefix("cargo xtask shrink "));
     let Some(run) = shrink else { return Ok(Err(format!("`{}` names no run to shrink", SWEEP.join(" ")))) };
     let plan = folder.join("plan.toml");
-    this_program(workspace, &["shrink", run, "--out", plan.to_str().unwrap_or_default()])?;
+    typed(workspace, &["shrink", run, "--out", plan.to_str().unwrap_or_default()])?;
     let Ok(text) = fs::read_to_string(&plan) else { return Ok(Err(format!("`shrink {run}` wrote no plan"))) };
     Ok(is_small(&text).map_err(|why| format!("{}: {why}", workspace.shown(&plan))))
 }
@@ -57,12 +57,12 @@ fn is_small(text: &str) -> Result<(), String> {
     }
 }
 
-/// What this very program prints for these arguments. How it ends is told by what it leaves.
-fn this_program(workspace: &Workspace, arguments: &[&str]) -> Result<String, Failure> {
-    let program = std::env::current_exe().map_err(|error| Failure::io("find", "this program", &error))?;
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(workspace.root()).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = command.output().map_err(|error| Failure::io("start", "this program", &error))?;
+/// What `cargo xtask` prints for these arguments. How it ends is told by what it leaves.
+fn typed(workspace: &Workspace, arguments: &[&str]) -> Result<String, Failure> {
+    // By way of cargo: this very program may have been built anew since it began.
+    let mut command = workspace.cargo("xtask");
+    command.args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = command.output().map_err(|error| Failure::io("start", "cargo", &error))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
