@@ -13,7 +13,7 @@ pub struct Bar {
 
 impl Bar {
     pub fn new() -> Bar {
-        let style = "{prefix:8} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {msg}, {eta} left";
+        let style = "{prefix:8} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}{msg}, {eta} left";
         Bar { bar: print::bar(Some(0), style), phase: None }
     }
 
@@ -32,7 +32,7 @@ impl Progress for Bar {
         self.bar.set_length(of_bytes.max(bytes));
         self.bar.set_position(bytes);
         let rate = documents as f64 / self.bar.elapsed().as_secs_f64().max(0.001);
-        self.bar.set_message(format!("{documents} documents, {rate:.0}/s"));
+        self.bar.set_message(format!(", {documents} documents, {rate:.0}/s"));
     }
 }
 
@@ -50,7 +50,7 @@ mod tests {
             bar.on(Step { phase, bytes, of_bytes, documents: bytes });
             // Without a total there is no time left to be told, but a bar all the same.
             assert_eq!(shown(&bar), (phase.name().to_owned(), bytes, Some(of_bytes.max(bytes))));
-            assert!(bar.bar.message().starts_with(&format!("{bytes} documents, ")), "{}", bar.bar.message());
+            assert!(bar.bar.message().starts_with(&format!(", {bytes} documents, ")), "{}", bar.bar.message());
         }
         bar.end();
     }
