@@ -301,37 +301,49 @@ fn a_full_disk_loses_no_result() {
     assert!(ran.stdout.contains("\nresults are missing on the disk: "), "{}", ran.stdout);
 }
 
-#[test]
-fn an_interrupted_sweep_keeps_what_it_has_and_says_what_runs_when_asked() {
+/// A sweep of these scenarios that hears these signals, each so many milliseconds after the one before. What it prints,
+/// and its results.
+fn signalled(name: &str, scenarios: &str, signals: &[(u64, &str)]) -> (String, String, String) {
     use std::io::Read as _;
     use std::process::Stdio;
 
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("command_line/interrupted");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("command_line").join(name);
     let _ = fs::remove_dir_all(&target);
     let mut child = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args("sweep cutover/swarm fake/hangs --seeds 0..40 --jobs 2 --wall-limit-s 3".split(' '))
+        .args(format!("sweep {scenarios} --seeds 0..40 --jobs 2 --wall-limit-s 3").split(' '))
         .env("MIROIR_WORKER", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake-worker.sh"))
         .env("CARGO_TARGET_DIR", &target)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("xtask starts");
-    let signal = |name: &str| {
-        let sent = Command::new("kill").args([name, &child.id().to_string()]).status();
+    for (after_ms, signal) in signals {
+        std::thread::sleep(std::time::Duration::from_millis(*after_ms));
+        let sent = Command::new("kill").args([*signal, &child.id().to_string()]).status();
         assert!(sent.expect("kill starts").success());
-    };
-    std::thread::sleep(std::time::Duration::from_millis(1_500));
-    signal("-USR1");
-    std::thread::sleep(std::time::Duration::from_millis(700));
-    signal("-INT");
+    }
     let (mut stdout, mut stderr) = (String::new(), String::new());
     child.stdout.take().expect("piped").read_to_string(&mut stdout).unwrap();
     child.stderr.take().expect("piped").read_to_string(&mut stderr).unwrap();
     child.wait().expect("it ends");
+    let results = fs::read_to_string(target.join("miroir/sweeps/latest/results.jsonl")).unwrap_or_default();
+    (stdout, stderr, results)
+}
+
+#[test]
+fn an_interrupted_sweep_keeps_what_it_has_and_says_what_runs_when_asked() {
+    let (stdout, stderr, results) =
+        signalled("interrupted", "cutover/swarm fake/hangs", &[(1_500, "-USR1"), (700, "-INT")]);
     assert!(stderr.contains("done; running:\nfake/hangs seed "), "{stderr}");
     assert!(stdout.contains("stopped early (interrupted)"), "{stdout}");
-    let results = fs::read_to_string(target.join("miroir/sweeps/latest/results.jsonl")).unwrap();
     assert!(!results.is_empty() && results.ends_with('\n'));
+}
+
+/// Runs that are killed are no results, and a sweep without them is not whole.
+#[test]
+fn a_sweep_that_is_interrupted_twice_at_once_is_not_whole() {
+    let (stdout, stderr, _) = signalled("insisted", "fake/hangs", &[(2_000, "-INT"), (5, "-INT")]);
+    assert!(stdout.contains("stopped early (interrupted)"), "{stdout}{stderr}");
 }
 
 #[test]

@@ -123,12 +123,12 @@ impl<'a> Pool<'a> {
             loop {
                 let go_on = match received.recv_timeout(TICK) {
                     Ok((scenario, Ok(Some(finished)))) => each(News::Finished(scenario, Box::new(finished))),
-                    Ok((_, Ok(None))) => true,
+                    // Killed by somebody who has seen enough: whoever hears the news looks at the signals.
+                    Ok((_, Ok(None))) | Err(RecvTimeoutError::Timeout) => each(News::Tick),
                     Ok((_, Err(error))) => {
                         failure.get_or_insert(error);
                         false
                     }
-                    Err(RecvTimeoutError::Timeout) => each(News::Tick),
                     Err(RecvTimeoutError::Disconnected) => break,
                 };
                 if !go_on {
