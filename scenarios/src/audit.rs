@@ -147,6 +147,10 @@ impl Audit {
             self.0.auditor.acked(at, shard.0, doc, pair(version), client);
             self.write_down(at, || vec![ledger::acked(client, shard, request.key(), version)]);
             let mut books = self.books();
+            if matches!(request, Request::Delete { .. }) {
+                let newest = books.deletions.entry(doc).or_insert(pair(version));
+                *newest = pair(version).max(*newest);
+            }
             let current = books.settled_since.get(&shard).is_some_and(|since| *since < called);
             if current && self.0.auditor.is_under_acked(shard.0, doc, pair(version)) {
                 let text = format!("client-{client} was told that {} is safe, and no majority has it", request.key());
@@ -250,10 +254,19 @@ impl Audit {
                 }
                 for shard in 0..self.0.shard_count {
                     let entries = found.remove(&shard).unwrap_or_default();
-                    let mut vanished = auditor.reset(at, process(node), shard, entries);
-                    // Tombstones may have been forgotten in that very commit as well; windows show if it was more than that.
+                    // Tombstones may have been forgotten in that very commit as well. Those that nobody was told of are not
+                    // known; windows show if it was more than that.
                     let config = books.installed_config(ShardId(shard), node);
-                    if config.is_some_and(|config| config.gc_barrier == config.epoch) {
+                    let forgets = config.is_some_and(|config| config.gc_barrier == config.epoch);
+                    if forgets {
+                        for (doc, held) in auditor.lacking(process(node), shard, &entries) {
+                            if books.deletions.get(&doc) == Some(&held) {
+                                auditor.forgot(at, process(node), shard, doc, held);
+                            }
+                        }
+                    }
+                    let mut vanished = auditor.reset(at, process(node), shard, entries);
+                    if forgets {
                         vanished.retain(|vanished| vanished.has.is_some());
                     }
                     books.vanished.extend(vanished.into_iter().map(|vanished| (at, vanished)));
@@ -295,13 +308,13 @@ impl Audit {
                 auditor.dropped(at, process(node), shard.0, "dropped in cleanup");
             }
             Event::Fenced { node, shard, epoch, installed, writes } => {
-                sometimes!(epoch < installed, "a write met a newer configuration");
                 sometimes!(epoch > installed, "a write met an older configuration");
                 let why = format!("it came to {node} under epoch {epoch}, which had installed {installed}");
                 for (key, version) in writes {
                     auditor.missed(at, process(node), shard.0, auditor.intern(key.id()), pair(version), &why);
                 }
             }
+            Event::Overtaken { writes, .. } => sometimes!(writes > 0, "a write met a newer configuration"),
             Event::Committed { config } => {
                 let groups: Vec<Vec<ProcessId>> =
                     config.groups().map(|group| group.iter().map(|replica| process(replica.node)).collect()).collect();

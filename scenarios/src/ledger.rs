@@ -155,6 +155,7 @@ pub fn entries(event: &Event) -> Vec<Entry> {
         | Event::Members { .. }
         | Event::Refused { .. }
         | Event::Contradicted { .. }
+        | Event::Overtaken { .. }
         | Event::Warned { .. } => return Vec::new(),
     };
     vec![one]

@@ -1,9 +1,8 @@
 //! How many documents are missing at Activate when nothing fetches what the joining replicas missed: by the arithmetic,
 //! beside what was seen.
 //!
-//! A document is missing if its last write before Activate was missed by a majority of the new replicas. A new replica can
-//! miss a write from the moment at which the document's page was read: the link loses it, or the replica has installed
-//! Joint already, while the old ones have not, and turns it away by its epoch. Once a majority of the old replicas has
+//! A document is missing if its last write before Activate was missed by a majority of the new replicas. A new replica
+//! misses a write if the link loses it after the document's page was read. Once a majority of the old replicas has
 //! installed Joint, a write is not acknowledged before a majority of the new ones has it, and so makes up for what was missed
 //! before. A write goes to document `d` with chance `s(d)`, so that over all writes `w` before that
 //!
@@ -13,8 +12,8 @@
 //! ```
 //!
 //! which is `E p (1 - q)` with `q`, the share of the missed writes whose document is written again in time. The chances
-//! come from the plan: `s(d)`, the loss of the link, and how much later a frame may come to one node than to another. How many
-//! writes there were, and when pages were read and configurations installed, is taken from the run. Nothing is fitted.
+//! come from the plan: `s(d)`, and the loss of the link. How many writes there were, and when pages were read and
+//! configurations installed, is taken from the run. Nothing is fitted.
 
 use miroir_sim::Ratio;
 use miroir_sim::history::{Op, Outcome};
@@ -58,14 +57,6 @@ pub fn predict(plan: &Plan, seen: &Seen) -> Option<Prediction> {
     let under_joint = writes.partition_point(|at| *at < activated) - exposed_until;
 
     let loss = network.links.first().and_then(|link| link.loss).unwrap_or(Ratio::ZERO);
-    let spread = ((network.latency_mean_us - network.latency_min_us) * MICROS) as f64;
-    let misses = |joiner: &Replica| -> Vec<f64> {
-        let installed = installed(joiner);
-        let turned_away = |at: &Nanos| chance_later(installed as f64 - *at as f64, spread);
-        writes[..exposed_until].iter().map(|at| either(as_float(loss), turned_away(at))).collect()
-    };
-    let misses: Vec<Vec<f64>> = joint.new.iter().map(misses).collect();
-
     let documents = u64::from(plan.workload.documents);
     let (mut exposed, mut last, mut expected): (f64, f64, f64) = (0.0, 0.0, 0.0);
     for n in 0..documents {
@@ -78,12 +69,12 @@ pub fn predict(plan: &Plan, seen: &Seen) -> Option<Prediction> {
         let share = share(n, documents);
         // From the last write back: the chance that it goes to this document, and none after it does.
         let mut last_one = share * (1.0 - share).powi(under_joint as i32);
-        for (w, at) in writes[..exposed_until].iter().enumerate().rev() {
+        for at in writes[..exposed_until].iter().rev() {
             if read.iter().filter(|read| *read <= at).count() <= read.len() / 2 {
                 break;
             }
-            let chance = |(misses, read): (&Vec<f64>, &Nanos)| if read <= at { misses[w] } else { 0.0 };
-            let chances: Vec<f64> = misses.iter().zip(&read).map(chance).collect();
+            let chance = |read: &Nanos| if read <= at { as_float(loss) } else { 0.0 };
+            let chances: Vec<f64> = read.iter().map(chance).collect();
             exposed += share;
             last += last_one;
             expected += last_one * majority(&chances);
@@ -105,18 +96,6 @@ pub fn predict(plan: &Plan, seen: &Seen) -> Option<Prediction> {
 
 fn as_float(ratio: Ratio) -> f64 {
     f64::from(ratio.num()) / f64::from(ratio.den())
-}
-
-/// The chance of one or both of two things that know nothing of each other.
-fn either(one: f64, other: f64) -> f64 {
-    one + other - one * other
-}
-
-/// The chance that a frame comes to one node later than to another by at least so much. What is above the least latency is
-/// exponential with this mean on both ways, so their difference has Laplace's distribution.
-fn chance_later(by: f64, mean: f64) -> f64 {
-    let tail = 0.5 * (-by.abs() / mean.max(1.0)).exp();
-    if by >= 0.0 { tail } else { 1.0 - tail }
 }
 
 /// The chance that a majority of replicas misses a write which each misses with a chance of its own.
@@ -150,12 +129,7 @@ mod tests {
         let (loss, close) = (0.1, |one: f64, other: f64| (one - other).abs() < 1e-12);
         assert!(close(majority(&[loss]), loss));
         assert!(close(majority(&[loss; 3]), 3.0 * loss * loss * (1.0 - loss) + loss * loss * loss));
-        assert!(close(majority(&[1.0, loss, loss]), either(loss, loss)));
+        assert!(close(majority(&[1.0, loss, loss]), 1.0 - (1.0 - loss) * (1.0 - loss)));
         assert!(close(majority(&[1.0, 1.0, 0.0]), 1.0) && close(majority(&[1.0, 0.0, 0.0]), 0.0));
-    }
-
-    #[test]
-    fn either_of_two_frames_may_be_the_later_one() {
-        assert_eq!([chance_later(0.0, 5.0), chance_later(1e9, 5.0), chance_later(-1e9, 5.0)], [0.5, 0.0, 1.0]);
     }
 }

@@ -115,8 +115,12 @@ pub trait Net: Send + Sync {
 pub enum Event {
     /// A node opened its disk; `copies` is what it found there.
     Opened { node: NodeId, disk: DiskId, copies: Vec<Copy> },
-    /// A node turned a client's writes away: they were made under `epoch`, and it has installed another.
+    /// A node turned a client's writes away: they were made under `epoch`, and it has installed an earlier one, or a later
+    /// one under which its copy does not serve.
     Fenced { node: NodeId, shard: ShardId, epoch: Epoch, installed: Epoch, writes: Vec<(Key, Version)> },
+    /// A node did what a client asked for under the configuration that it has installed: the client knew the one of `epoch`,
+    /// and was told.
+    Overtaken { node: NodeId, shard: ShardId, epoch: Epoch, installed: Epoch, writes: usize },
     /// A node turned away a page, a repair or a drop: it is meant for another session, disk or epoch than the node has.
     TurnedAway { node: NodeId, shard: ShardId, why: &'static str },
     /// A node has answered clients from its copy, or been a source for the coordinator, which reads at the epoch `read_at`,

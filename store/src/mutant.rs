@@ -103,4 +103,5 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("M60", "anti-entropy leaves four turns of a shard out while its cleanup gate is unmet"),
     ("M61", "a client is told that a write has failed which it gave up waiting for"),
     ("M62", "a broadcast's manifest is durable before everything that it stands for is staged"),
+    ("M63", "a node that does under a newer epoch what a client asked for says that it did it under the older one"),
 ];

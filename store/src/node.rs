@@ -25,6 +25,10 @@ use crate::wire::{Message, Purpose, decode, encode};
 
 /// A node that fell behind asks the coordinator for a configuration at most this often per shard.
 const FETCH_EVERY: Nanos = millis(10);
+/// A client that found this node behind is told for so long when it has caught up.
+const WAITS_FOR: Nanos = millis(1_000);
+/// So many of them are kept; others ask again by themselves.
+const MOST_WAITING: usize = 4_096;
 /// A disk that stays full is mentioned again this often.
 const SAY_FULL_EVERY: Nanos = millis(10_000);
 /// Bodies that wait to be sent to clients are no more than this and one: a read that has no room is not answered, as if its
@@ -46,7 +50,7 @@ pub struct Node {
     /// What repairs have staged: told to the probe as such once it is durable.
     repaired: BTreeMap<(ShardId, Key, Version), (Purpose, Session, Epoch)>,
     copied: Vec<(ShardId, Option<Key>)>,
-    /// What was turned away: told to the probe with the next commit.
+    /// What was turned away, or overtaken: told to the probe with the next commit.
     turned_away: Vec<Event>,
     /// Copies in which rot was found: told once the mark is durable.
     rotted: Vec<ShardId>,
@@ -55,6 +59,8 @@ pub struct Node {
     served: BTreeMap<ShardId, BTreeSet<(Epoch, Option<Epoch>)>>,
     serving: Vec<(ShardId, Epoch, Option<Epoch>)>,
     fetched_at: BTreeMap<ShardId, Nanos>,
+    /// Clients that asked under an epoch which this node has yet to install: when they did last, and under which.
+    waiting: BTreeMap<(ShardId, Peer), (Nanos, Epoch)>,
     /// When the search for rot is taken on, how often that is, and by how many documents.
     scrub_at: Nanos,
     scrub_every: Nanos,
@@ -152,6 +158,7 @@ impl Node {
             served: BTreeMap::new(),
             serving: Vec::new(),
             fetched_at: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             scrub_at: env.clock.now().saturating_add(scrub_every),
             scrub_every,
             scrub_documents,

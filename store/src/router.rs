@@ -8,14 +8,15 @@
 //! [`Router::drain_sends`] and [`Router::drain_done`] say what follows. [`Client`](client::Client) drives it. Requests
 //! of the same shard, epoch and instant travel in one batch per node, or in several where they are large.
 //!
-//! An answer counts only for the attempt it was asked for and under the epoch the operation runs at. Learning of a
-//! newer configuration restarts the phase with an empty count.
+//! An answer counts only if it was given under the epoch that the operation runs at, to the question that it asks now.
+//! Learning of a newer configuration restarts the phase with an empty count; a node that had installed it when the
+//! question came has answered under it, and is counted under it.
 
 pub mod client;
 mod operation;
 pub mod scan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::ShardConfig;
 use crate::env::{Nanos, Peer, millis};
@@ -84,6 +85,8 @@ pub struct Router {
     /// Where configurations are asked for while none is known.
     nodes: Vec<NodeId>,
     configs: BTreeMap<ShardId, ShardConfig>,
+    /// Nodes that turned a request away because they had yet to install what this router knows.
+    behind: BTreeSet<(NodeId, ShardId)>,
     shard_count: Option<u32>,
     asked_configs_at: Option<Nanos>,
     operations: BTreeMap<u64, Operation>,
@@ -104,6 +107,7 @@ impl Router {
             timing,
             nodes,
             configs: BTreeMap::new(),
+            behind: BTreeSet::new(),
             shard_count: None,
             asked_configs_at: None,
             operations: BTreeMap::new(),
@@ -141,9 +145,16 @@ impl Router {
                 }
             }
             Message::Scanned { epoch, token, documents, more, .. } => self.scanned(from, epoch, token, documents, more),
-            Message::Stale { config } => self.learn(now, config),
+            Message::Stale { config } => self.told(now, from, config),
             Message::Configs { configs } => configs.into_iter().for_each(|config| self.learn(now, config)),
-            // Behind and Unable: the node is catching up or cannot help; it is asked again in a while.
+            Message::Behind { shard, epoch } => {
+                if let Peer::Node(node) = from
+                    && self.configs.get(&shard).is_some_and(|known| known.epoch > epoch)
+                {
+                    self.behind.insert((node, shard));
+                }
+            }
+            // Unable: the node cannot help; it is asked again in a while.
             _ => {}
         }
     }
@@ -168,7 +179,7 @@ impl Router {
                 operation.resends += 1;
                 // Whoever is asked may all be gone: somebody else knows better.
                 let lost = operation.resends.is_multiple_of(3);
-                self.ask(id);
+                self.ask(id, None);
                 if lost {
                     self.ask_for_configs(now);
                 }
@@ -219,6 +230,24 @@ impl Router {
         self.configs.values().next()
     }
 
+    /// Takes the configuration in that a node has installed. One that was behind has caught up with it: it is asked again
+    /// what it turned away.
+    fn told(&mut self, now: Nanos, from: Peer, config: ShardConfig) {
+        let (shard, epoch) = (config.shard, config.epoch);
+        let known = self.configs.get(&shard).map(|known| known.epoch);
+        self.learn(now, config);
+        if let Peer::Node(node) = from
+            && known.is_none_or(|known| known <= epoch)
+            && self.behind.remove(&(node, shard))
+            && known == Some(epoch)
+        {
+            let asked = |op: &Operation| op.shard == Some(shard) && op.phase != Phase::Locate;
+            let asked: Vec<u64> = self.operations.iter().filter(|(_, op)| asked(op)).map(|(&id, _)| id).collect();
+            asked.into_iter().for_each(|id| self.ask(id, Some(node)));
+            self.ask_for_pages(shard, node);
+        }
+    }
+
     /// Takes a configuration in; operations of its shard that run at a smaller epoch start their phase again.
     fn learn(&mut self, now: Nanos, config: ShardConfig) {
         let shard = config.shard;
@@ -254,7 +283,7 @@ impl Router {
         match shard.and_then(|shard| self.configs.get(&shard)) {
             Some(config) => {
                 operation.restart(config.epoch);
-                self.ask(id);
+                self.ask(id, None);
             }
             None => {
                 operation.phase = Phase::Locate;
@@ -271,8 +300,8 @@ impl Router {
         }
     }
 
-    /// Sends an operation's question to the replicas that have not answered it.
-    fn ask(&mut self, id: u64) {
+    /// Sends an operation's question to the replicas that have not answered it, or to one of them.
+    fn ask(&mut self, id: u64, only: Option<NodeId>) {
         let operation = self.operations.get_mut(&id).expect("a pending operation");
         let shard = operation.shard.expect("a located operation has a shard");
         let config = &self.configs[&shard];
@@ -281,7 +310,7 @@ impl Router {
         let nodes = if operation.is_writing() && !is_kept_back { config.writers_to() } else { config.voters() };
         let token = Token { operation: id, attempt: operation.attempt };
         let op = operation.question();
-        for node in nodes {
+        for node in nodes.into_iter().filter(|node| only.is_none_or(|only| only == *node)) {
             if !operation.has_answered(node) && !operation.has_refused(node) {
                 self.outbox.entry((node, shard, operation.epoch)).or_default().push((token, op.clone()));
             }
@@ -292,7 +321,7 @@ impl Router {
         let Some(operation) = self.operations.get_mut(&token.operation) else {
             return;
         };
-        let counts = operation.attempt == token.attempt && operation.epoch == epoch;
+        let counts = operation.asked_in(token.attempt) && operation.epoch == epoch;
         if !counts || operation.has_answered(node) {
             return;
         }
@@ -300,6 +329,7 @@ impl Router {
         if !operation.take(node, answer) {
             return;
         }
+        self.behind.remove(&(node, shard));
         if operation.refused {
             if matches!(operation.request, Request::Get { .. }) {
                 // The write-back was refused: read again, under a newer epoch if there is one.

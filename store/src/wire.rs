@@ -19,7 +19,8 @@ pub use operator::{Command, CommandId, CopyStats, MigrationStatus, NodeQuestion,
 /// a frame by itself.
 pub const PORTION_BYTES: usize = 4 << 20;
 
-/// Names one attempt of one phase of one operation of a router; an answer to another attempt is not counted.
+/// Names one attempt of one phase of one operation of a router; an answer to an attempt that asked something else is not
+/// counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Token {
     pub operation: u64,
@@ -211,11 +212,13 @@ pub enum Message {
         epoch: Epoch,
         answers: Vec<(Token, Answer)>,
     },
-    /// The request was made under an epoch smaller than the node's.
+    /// The request was made under an epoch smaller than the node's. If its copy serves, answers under the node's epoch follow.
+    /// Also sent, unasked, to clients that found the node behind.
     Stale {
         config: ShardConfig,
     },
-    /// The request was made under an epoch greater than the node's, which now fetches the configuration.
+    /// The request was made under an epoch greater than the node's, which now fetches the configuration and says so with
+    /// `Stale` once it has installed it.
     Behind {
         shard: ShardId,
         epoch: Epoch,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use miroir_sim::coverage::count_mark;
 use miroir_sim::disk::SimDisk;
-use miroir_sim::oracle::durable::Vanished;
+use miroir_sim::oracle::durable::{DocId, Vanished};
 use miroir_sim::sometimes;
 use miroir_store::config::ShardConfig;
 use miroir_store::env::{Event, Nanos};
@@ -100,6 +100,8 @@ pub struct Books {
     recent_writes: [bool; 2],
     /// The last boundary, and how many more events are close to it.
     close_to: Option<(Stage, u32)>,
+    /// The newest deletion of each document that a client was told is safe.
+    pub(super) deletions: BTreeMap<DocId, (u64, u128)>,
     /// The versions that clients' writes had when they became durable somewhere, if anybody asked to keep them.
     pub versions: Option<BTreeSet<(u64, u128)>>,
     /// Every scan, in the order in which they ended.

@@ -54,12 +54,17 @@ fn version() -> Version {
 
 /// The books after three nodes have opened their disks and these things have happened.
 fn heard(events: Vec<Event>) -> Books {
+    watched(move |audit| events.into_iter().for_each(|event| audit.on(event))).0
+}
+
+/// The same, and how many loss windows there were.
+fn watched(happens: impl FnOnce(&Audit) + Send + 'static) -> (Books, usize) {
     let scenario = catalog::find("steady/smoke").unwrap();
     let plan = catalog::draw(scenario, Seed(1), Profile::Calm, &["nodes=3".to_owned()]).unwrap();
     let trace = Trace::new(Mode::Off);
     let setup = Setup { seed: Seed(1), plan: plan.sim.clone(), trace, limit: SECONDS };
-    let books = Arc::new(Mutex::new(Books::default()));
-    let kept = books.clone();
+    let seen = Arc::new(Mutex::new((Books::default(), 0)));
+    let kept = seen.clone();
     let ended = World::run(setup, move |world| async move {
         for name in plan.process_names() {
             world.register(&name);
@@ -68,12 +73,13 @@ fn heard(events: Vec<Event>) -> Books {
         let directory = Directory::from_names(&names, &plan.node_names(), &plan.client_names());
         let audit = Audit::new(&world, &plan, Arc::new(directory), Bursts::default());
         (1..=3).for_each(|n| audit.on(opened(n, &stable(), Vec::new())));
-        events.into_iter().for_each(|event| audit.on(event));
-        *kept.lock().unwrap() = audit.take_books();
+        happens(&audit);
+        let windows = audit.auditor().finish().len();
+        *kept.lock().unwrap() = (audit.take_books(), windows);
     });
     ended.result.unwrap();
-    let books = books.lock().unwrap();
-    books.clone()
+    let seen = seen.lock().unwrap();
+    seen.clone()
 }
 
 /// A tombstone on every replica, one of which dies, and comes back without it under `last`.
@@ -89,6 +95,28 @@ fn a_tombstone_that_was_forgotten_as_its_node_died_is_no_finding() {
     let barrier = ShardConfig { gc_barrier: stable().epoch.next(), ..after(&stable()) };
     let books = heard(without_its_tombstone(&barrier));
     assert!(books.vanished.is_empty() && books.wrong.is_empty(), "{:?} {:?}", books.vanished, books.wrong);
+}
+
+/// With one replica nobody else holds it, so that its loss would be a window.
+#[test]
+fn a_deletion_that_was_forgotten_as_its_only_node_died_opens_no_window() {
+    let windows = |request: Request| {
+        let alone = ShardConfig { new: vec![replica(1)], ..stable() };
+        let barrier = ShardConfig { gc_barrier: alone.epoch.next(), ..after(&alone) };
+        let (books, windows) = watched(move |audit| {
+            audit.on(Event::Committed { config: alone.clone() });
+            [installed(1, &alone), applied(1)].into_iter().for_each(|event| audit.on(event));
+            let now = audit.0.world.now();
+            audit.called(now, &request);
+            audit.returned(now, now, 1, &request, Some(version()));
+            audit.on(Event::Committed { config: barrier.clone() });
+            [installed(1, &barrier), opened(1, &barrier, Vec::new())].into_iter().for_each(|event| audit.on(event));
+        });
+        assert!(books.vanished.is_empty(), "{:?}", books.vanished);
+        windows
+    };
+    assert_eq!(windows(Request::Delete { key: key() }), 0);
+    assert_eq!(windows(Request::Put { key: key(), value: b"kept"[..].into() }), 1);
 }
 
 #[test]

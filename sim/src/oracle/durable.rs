@@ -200,6 +200,11 @@ impl Auditor {
         lock(&self.0).risen.clone()
     }
 
+    /// What `process` holds of `shard` and has no version of in `entries`.
+    pub fn lacking(&self, process: ProcessId, shard: u32, entries: &[(DocId, Version)]) -> Vec<(DocId, Version)> {
+        lock(&self.0).lacking(process, shard, &entries.iter().map(|(doc, _)| *doc).collect())
+    }
+
     /// The truth about the copy of `shard` at `process`, as read from its disk, for instance after a restart. Returns what it held durably and
     /// holds no longer.
     pub fn reset(

@@ -202,6 +202,9 @@ impl Probe for Meter {
                 tracing::debug!(%node, %shard, %epoch, %installed, writes = writes.len(), "fenced");
                 counted.add("miroir_stale_epoch_rejections_total", writes.len() as u64);
             }
+            Event::Overtaken { node, shard, epoch, installed, writes } => {
+                tracing::debug!(%node, %shard, %epoch, %installed, writes, "overtaken");
+            }
             Event::Counted { shard, tombstones, .. } => {
                 counted.tombstones.insert(shard, tombstones);
             }

@@ -28,7 +28,7 @@ use crate::id::DiskId;
 
 const MAGIC: &[u8; 8] = b"MIROIRLG";
 /// The format of log and page file, raised together.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 const GROUP_HEADER_BYTES: usize = 20;
 
 /// The first sector of a log.

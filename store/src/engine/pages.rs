@@ -3,7 +3,7 @@
 //! ```text
 //! 0                                -> format u32 | disk id u128 | flushed generation u64 | checksum u64
 //! 1 | shard                        -> incarnation, counter, digest, configuration | checksum
-//! 2 | shard | incarnation | name   -> version, value or tombstone | checksum
+//! 2 | shard | incarnation | name   -> version | checksum | value or tombstone
 //! ```
 //!
 //! A flush is one transaction, which also says which log generation it ends. It is two-phase and saves redb's
@@ -345,13 +345,14 @@ fn find<T>(
     read: impl FnOnce(Borrowed<'_>) -> T,
 ) -> Result<Result<Option<T>, NotWhole>, redb::Error> {
     let name = key.encoded();
+    let prefix = record::document_prefix(shard, incarnation);
     // Nearly all names are short, and a get is worth more than an allocation.
     let mut short = [0; record::PREFIX_BYTES + 64];
     let mut long = Vec::new();
-    let row_key = match short.get_mut(..record::PREFIX_BYTES + name.len()) {
+    let row_key = match short.get_mut(..prefix.len() + name.len()) {
         Some(short) => {
-            let (prefix, rest) = short.split_at_mut(record::PREFIX_BYTES);
-            prefix.copy_from_slice(&record::document_prefix(shard, incarnation));
+            let (before, rest) = short.split_at_mut(prefix.len());
+            before.copy_from_slice(&prefix);
             rest.copy_from_slice(name.as_bytes());
             &short[..]
         }
@@ -383,7 +384,7 @@ fn scan(
     // Without an end, which redb would compare with every row, prefix and all; it reads the row behind the end anyway.
     for row in rows.range::<&[u8]>(&first[..]..)? {
         let (key, value) = row?;
-        let Some(name) = key.value().strip_prefix(&prefix) else {
+        let Some(name) = key.value().strip_prefix(&*prefix) else {
             break;
         };
         if range.until.is_some_and(|until| name >= until) {

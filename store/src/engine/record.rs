@@ -1,5 +1,6 @@
 //! Checksums of documents, the rows of the page file, and the operations of the log.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -8,7 +9,7 @@ use super::bytes::{Reader, Writer};
 use super::digest::{BUCKETS, Digest};
 use super::{ShardState, Stored};
 use crate::config::ShardConfig;
-use crate::id::{Key, ShardId, Value, Version};
+use crate::id::{Key, ShardId, Value, Version, WriterId};
 
 /// A document in memory, with the checksum that it adds to its copy's digest.
 #[derive(Clone, Debug)]
@@ -72,28 +73,60 @@ pub fn shard_key(shard: ShardId) -> [u8; 5] {
     [1, a, b, c, d]
 }
 
-/// Length of a document's row key before the document's name: table, shard and incarnation.
-pub const PREFIX_BYTES: usize = 13;
+/// At most so many bytes stand before the document's name in its row key: table, shard and incarnation.
+pub const PREFIX_BYTES: usize = 1 + (1 + 4) + (1 + 8);
 
-pub fn document_prefix(shard: ShardId, incarnation: u64) -> [u8; PREFIX_BYTES] {
-    let mut prefix = [2; PREFIX_BYTES];
-    prefix[1..5].copy_from_slice(&shard.0.to_be_bytes());
-    prefix[5..].copy_from_slice(&incarnation.to_be_bytes());
+/// What the row keys of one copy begin with.
+pub struct Prefix {
+    bytes: [u8; PREFIX_BYTES],
+    len: usize,
+}
+
+impl Deref for Prefix {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// How many bytes a number has without the zeros before it.
+fn significant(n: u64) -> usize {
+    8 - n.leading_zeros() as usize / 8
+}
+
+/// `2 | shard | incarnation`, both with how many bytes they have before those bytes, big-endian: they are nearly always
+/// small, stand in every row, and lie in the order of the numbers.
+pub fn document_prefix(shard: ShardId, incarnation: u64) -> Prefix {
+    let mut prefix = Prefix { bytes: [0; PREFIX_BYTES], len: 1 };
+    prefix.bytes[0] = 2;
+    for n in [u64::from(shard.0), incarnation] {
+        let digits = significant(n);
+        prefix.bytes[prefix.len] = digits as u8;
+        prefix.bytes[prefix.len + 1..][..digits].copy_from_slice(&n.to_be_bytes()[8 - digits..]);
+        prefix.len += 1 + digits;
+    }
     prefix
 }
 
-/// `2 | shard | incarnation | collection \0 id`, big-endian so that the rows of one copy lie together, in key order.
+/// `prefix | collection \0 id`: the rows of one copy lie together, in key order.
 pub fn document_key(out: &mut Vec<u8>, shard: ShardId, incarnation: u64, name: &str) {
     out.clear();
     out.extend_from_slice(&document_prefix(shard, incarnation));
     out.extend_from_slice(name.as_bytes());
 }
 
-/// `counter | writer | has value | checksum | value`.
+/// Stands in the first byte of a document's row, beside how many bytes the counter has, if there is a value.
+const HAS_VALUE: u8 = 0x80;
+
+/// `bytes of the counter and whether there is a value | counter | writer | checksum | value`.
 pub fn document_row(out: &mut Vec<u8>, document: Borrowed<'_>) {
+    let Version { counter, writer } = document.version;
+    let digits = significant(counter);
     out.clear();
-    out.put_version(document.version);
-    out.put_u8(u8::from(document.value.is_some()));
+    out.put_u8(digits as u8 | if document.value.is_some() { HAS_VALUE } else { 0 });
+    out.extend_from_slice(&counter.to_le_bytes()[..digits]);
+    out.put_u128(writer.0);
     out.put_u64(document.sum);
     out.extend_from_slice(document.value.unwrap_or_default());
 }
@@ -125,9 +158,18 @@ pub enum Check {
 
 /// What a row holds, if it is whole.
 pub fn read_document<'a>(name: &str, row: &'a [u8], check: Check) -> Option<Borrowed<'a>> {
-    let mut reader = Reader(row);
-    let version = reader.version()?;
-    let has_value = reader.flag()?;
+    let (&first, rest) = row.split_first()?;
+    let (has_value, digits) = (first & HAS_VALUE != 0, usize::from(first & !HAS_VALUE));
+    // Eight bytes at once: behind the counter stand more than eight others.
+    let mut counter = u64::from_le_bytes(*rest.first_chunk()?);
+    if digits < 8 {
+        counter &= (1 << (8 * digits)) - 1;
+    }
+    if significant(counter) != digits {
+        return None;
+    }
+    let mut reader = Reader(&rest[digits..]);
+    let version = Version { counter, writer: WriterId(reader.u128()?) };
     let sum = reader.u64()?;
     let value = has_value.then_some(reader.0);
     if !has_value {

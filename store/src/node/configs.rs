@@ -74,11 +74,21 @@ impl Node {
             };
             let wipe = named.is_some() && named != held && !spared;
             self.engine.install(config, wipe)?;
+            self.tell_who_waits(config);
         }
         let copy = self.copy_state(shard);
         let installed = Message::Installed { node: self.id, disk: self.engine.disk_id(), copy };
         self.answer(Peer::Coordinator, installed);
         Ok(())
+    }
+
+    /// Tells the clients that found this node behind that it no longer is: they need not wait until they ask again.
+    fn tell_who_waits(&mut self, config: &ShardConfig) {
+        let caught_up = |(shard, _): &(ShardId, Peer), (_, epoch): &mut (Nanos, Epoch)| {
+            *shard == config.shard && *epoch <= config.epoch
+        };
+        let told: Vec<Peer> = self.waiting.extract_if(.., caught_up).map(|((_, client), _)| client).collect();
+        told.into_iter().for_each(|client| self.answer(client, Message::Stale { config: config.clone() }));
     }
 
     /// Drops an ex-owner's copy and keeps the configuration, unless the node is (again) a member.

@@ -23,7 +23,21 @@ impl Node {
         if ops.iter().any(|(_, op)| matches!(op, Op::Counter | Op::Write { .. })) {
             self.measures.push(Measure::Tried { shard });
         }
-        if let Some(refusal) = self.fence(now, shard, epoch) {
+        let mut refusal = self.fence(now, from, shard, epoch);
+        let mut epoch = epoch;
+        // Overtaken by a configuration. The client is told of it, and what it asks for is done under it, as if it had known
+        // it already: it need not ask again.
+        if let Some(stale) = refusal.take_if(|it| matches!(it, Message::Stale { .. }) && self.serves_clients(shard)) {
+            self.answer(from, stale);
+            self.has_served(shard, None);
+            let writes = ops.iter().filter(|(_, op)| matches!(op, Op::Write { .. })).count();
+            let (node, installed) = (self.id, self.epoch(shard));
+            self.turned_away.push(Event::Overtaken { node, shard, epoch, installed, writes });
+            if !mutant!("M63") {
+                epoch = installed;
+            }
+        }
+        if let Some(refusal) = refusal {
             self.turn_away(&refusal, ops.len() as u64);
             self.answer(from, refusal);
             let writes = ops.into_iter().filter_map(|(_, op)| match op {
@@ -109,7 +123,7 @@ impl Node {
         })
     }
 
-    /// One page of a scan, from a voter, under the fence of all clients' requests.
+    /// One page of a scan, from a voter, under exactly the installed epoch.
     #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
     pub(super) fn scan(
         &mut self,
@@ -121,7 +135,7 @@ impl Node {
         range: &NameRange,
         documents: u32,
     ) -> Result<(), EngineError> {
-        let refusal = self.fence(now, shard, epoch);
+        let refusal = self.fence(now, from, shard, epoch);
         if let Some(refusal) = refusal.filter(|it| !(mutant!("M59") && matches!(it, Message::Stale { .. }))) {
             self.turn_away(&refusal, 1);
             self.answer(from, refusal);

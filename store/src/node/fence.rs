@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::ShardConfig;
 use crate::env::{Nanos, Peer};
 use crate::id::{Epoch, NodeId, ShardId};
-use crate::node::{FETCH_EVERY, Node};
+use crate::node::{FETCH_EVERY, MOST_WAITING, Node, WAITS_FOR};
 use crate::wire::{Message, RequestId};
 
 impl Node {
@@ -44,8 +44,8 @@ impl Node {
         others.into_iter().for_each(|node| self.answer(Peer::Node(node), Message::Fetch { shard }));
     }
 
-    /// The epoch fence of clients' requests. `None` lets the request through; otherwise the refusal.
-    pub(super) fn fence(&mut self, now: Nanos, shard: ShardId, epoch: Epoch) -> Option<Message> {
+    /// The epoch fence of clients' requests. `None` lets the request through; otherwise what is answered instead.
+    pub(super) fn fence(&mut self, now: Nanos, from: Peer, shard: ShardId, epoch: Epoch) -> Option<Message> {
         let installed = self.epoch(shard);
         if epoch < installed && !mutant!("M34") {
             let config = self.config(shard).expect("an installed epoch has a configuration").clone();
@@ -53,20 +53,35 @@ impl Node {
         }
         if epoch > installed {
             self.fetch(now, shard);
+            self.let_wait(now, from, shard, epoch);
             if !mutant!("M34") {
                 return Some(Message::Behind { shard, epoch: installed });
             }
         }
-        let served = self.config(shard).is_some_and(|config| config.is_member(self.id)) && self.is_sound(shard);
-        if !served {
+        if !self.serves_clients(shard) {
             return Some(Message::Unable { shard, epoch: installed });
         }
         self.has_served(shard, None);
         None
     }
 
+    /// Whether clients are answered under the installed epoch, as [`Node::fence`] says.
+    pub(super) fn serves_clients(&mut self, shard: ShardId) -> bool {
+        self.config(shard).is_some_and(|config| config.is_member(self.id)) && self.is_sound(shard)
+    }
+
+    /// Keeps who asked under an epoch that is yet to be installed, to be told when it is.
+    fn let_wait(&mut self, now: Nanos, client: Peer, shard: ShardId, epoch: Epoch) {
+        if self.waiting.len() >= MOST_WAITING {
+            self.waiting.retain(|_, (at, _)| now < at.saturating_add(WAITS_FOR));
+        }
+        if self.waiting.len() < MOST_WAITING {
+            self.waiting.insert((shard, client), (now, epoch));
+        }
+    }
+
     /// Keeps for the probe that this copy answers a client, or the coordinator that reads at an epoch.
-    fn has_served(&mut self, shard: ShardId, read_at: Option<Epoch>) {
+    pub(super) fn has_served(&mut self, shard: ShardId, read_at: Option<Epoch>) {
         let installed = self.epoch(shard);
         let served = self.served.entry(shard).or_default();
         served.retain(|(epoch, _)| *epoch == installed);

@@ -35,8 +35,11 @@ pub(super) struct Operation {
     pub(super) shard: Option<ShardId>,
     /// The epoch this phase runs at; only answers given under it count.
     pub(super) epoch: Epoch,
-    /// Counts the starts of phases; only answers to the current one count.
+    /// Counts the starts of phases.
     pub(super) attempt: u32,
+    /// The first attempt that asked what this one asks, and what that is: answers to earlier ones do not count.
+    since: u32,
+    asked: Option<Phase>,
     pub(super) deadline: Nanos,
     pub(super) resend_at: Nanos,
     pub(super) resends: u32,
@@ -46,6 +49,8 @@ pub(super) struct Operation {
     /// Who takes no value of this length, and how many bytes they take.
     refused_by: Vec<NodeId>,
     limit: u64,
+    /// Whether a replica has ever taken the write, under whatever epoch.
+    taken: bool,
     /// Whether any message that could change a replica was ever sent.
     write_sent: bool,
     /// The version that was issued for a put or delete, kept over restarts of the phase.
@@ -63,6 +68,8 @@ impl Operation {
             shard: None,
             epoch: Epoch::ZERO,
             attempt: 0,
+            since: 0,
+            asked: None,
             deadline,
             resend_at: 0,
             resends: 0,
@@ -70,6 +77,7 @@ impl Operation {
             answered: Vec::new(),
             refused_by: Vec::new(),
             limit: 0,
+            taken: false,
             write_sent: false,
             chosen: None,
             seen: Vec::new(),
@@ -98,6 +106,10 @@ impl Operation {
                 _ => Phase::Counter { greatest: 0 },
             },
         };
+        if !changed || self.asked.as_ref() != Some(&self.phase) {
+            self.since = self.attempt;
+        }
+        self.asked = Some(self.phase.clone());
     }
 
     /// Fixes the one version of this put or delete. A second choice would make one operation two.
@@ -105,6 +117,11 @@ impl Operation {
         assert!(self.chosen.is_none() || mutant!("M26"), "one operation, one version");
         self.answered.clear();
         self.chosen = Some((version, self.epoch));
+    }
+
+    /// Whether this attempt asked what is asked now.
+    pub(super) fn asked_in(&self, attempt: u32) -> bool {
+        (self.since..=self.attempt).contains(&attempt)
     }
 
     pub(super) fn is_writing(&self) -> bool {
@@ -122,7 +139,7 @@ impl Operation {
     /// How many bytes a value may have for those who turned this one away, if nobody has taken it. What somebody has taken
     /// may be there, whatever others say.
     pub(super) fn too_long(&self) -> Option<u64> {
-        (!self.refused_by.is_empty() && self.answered.is_empty()).then_some(self.limit)
+        (!self.refused_by.is_empty() && !self.taken).then_some(self.limit)
     }
 
     /// What a replica is asked in this phase.
@@ -159,7 +176,7 @@ impl Operation {
                     self.best = Some((version, value));
                 }
             }
-            (Phase::Write { .. } | Phase::WriteBack { .. }, Answer::Written) => {}
+            (Phase::Write { .. } | Phase::WriteBack { .. }, Answer::Written) => self.taken = true,
             (Phase::Write { .. }, Answer::TooLong { limit }) => {
                 self.limit = limit;
                 self.refused_by.push(node);

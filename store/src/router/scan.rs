@@ -63,11 +63,12 @@ impl Scans {
         std::mem::take(&mut self.sends)
     }
 
-    /// Sends a scan's question to the voters that have not answered it.
-    fn ask(&mut self, id: u64, config: &ShardConfig) {
+    /// Sends a scan's question to the voters that have not answered it, or to one of them.
+    fn ask(&mut self, id: u64, config: &ShardConfig, only: Option<NodeId>) {
         let scan = &self.under_way[&id];
         let ScanRequest { shard, range, documents } = &scan.request;
-        for node in config.voters().into_iter().filter(|node| !scan.pages.contains_key(node)) {
+        let asked = |node: &NodeId| !scan.pages.contains_key(node) && only.is_none_or(|only| only == *node);
+        for node in config.voters().into_iter().filter(asked) {
             let token = Token { operation: id, attempt: scan.attempt };
             let (shard, epoch, range, documents) = (*shard, scan.epoch, range.clone(), *documents);
             self.sends.push((node, Message::Scan { shard, epoch, token, range, documents }));
@@ -102,7 +103,7 @@ impl Router {
                 scan.epoch = config.epoch;
                 scan.attempt += 1;
                 scan.pages.clear();
-                self.scans.ask(id, config);
+                self.scans.ask(id, config, None);
             }
             None => self.ask_for_configs(now),
         }
@@ -114,6 +115,14 @@ impl Router {
         let behind: Vec<u64> =
             self.scans.under_way.iter().filter(|(_, scan)| is_behind(scan)).map(|(&id, _)| id).collect();
         behind.into_iter().for_each(|id| self.begin_scan(now, id));
+    }
+
+    /// Asks a node again for the pages that it has not sent.
+    pub(super) fn ask_for_pages(&mut self, shard: ShardId, node: NodeId) {
+        let config = &self.configs[&shard];
+        let asked = |scan: &Scan| scan.request.shard == shard && scan.epoch == config.epoch;
+        let asked: Vec<u64> = self.scans.under_way.iter().filter(|(_, scan)| asked(scan)).map(|(&id, _)| id).collect();
+        asked.into_iter().for_each(|id| self.scans.ask(id, config, Some(node)));
     }
 
     pub(super) fn tick_scans(&mut self, now: Nanos) {
@@ -129,7 +138,7 @@ impl Router {
                 self.begin_scan(now, id);
             } else {
                 let shard = scan.request.shard;
-                self.scans.ask(id, &self.configs[&shard]);
+                self.scans.ask(id, &self.configs[&shard], None);
             }
         }
     }

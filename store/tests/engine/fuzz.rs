@@ -150,8 +150,8 @@ fn open_mutated(corpus: &TestDisk, history: &[(Key, Stored)], rng: &mut Rng) -> 
 #[test]
 fn disks() {
     let log = TestDisk::default();
-    log.put_bytes("log.1", &committed("log-v1.bin"));
-    let flushed = disk_of(&committed("disk-v1.image"));
+    log.put_bytes("log.1", &committed("log-v2.bin"));
+    let flushed = disk_of(&committed("disk-v2.image"));
     let (mut rng, mut opened) = (Rng(3), 0u64);
     let tried = inputs(4_000);
     for corpus in [&log, &flushed] {

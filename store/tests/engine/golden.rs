@@ -136,32 +136,37 @@ fn a_log_is_written_as_it_always_was() {
     let bytes = disk.bytes("log.1");
     // Behind the groups lies room for others, which is no part of the format.
     let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| (last + 1).next_multiple_of(512));
-    assert!(golden("log-v1.bin", &bytes[..end]) == bytes[..end], "the log's format has changed: raise its version");
+    assert!(golden("log-v2.bin", &bytes[..end]) == bytes[..end], "the log's format has changed: raise its version");
 }
 
 /// A page file need not be written byte by byte as it was, because redb lays it out; it must be read.
 #[test]
-fn a_disk_of_the_first_version_is_read() {
+fn a_disk_of_this_version_is_read() {
     let now = written(4);
     assert!(now.files().iter().any(|(name, _)| name == "pages.1"));
-    let disk = disk_of(&golden("disk-v1.image", &image(&now)));
-    let found = Model::of(&open(&disk, 512).expect("the first version opens")).expect("it reads");
+    let disk = disk_of(&golden("disk-v2.image", &image(&now)));
+    let found = Model::of(&open(&disk, 512).expect("what was written once opens")).expect("it reads");
     assert_eq!(found, Model::of(&open(&now.restart(), 512).expect("it opens")).expect("it reads"));
 }
 
 /// Older and newer files are refused by the version they carry, and left alone.
 #[test]
 fn other_versions_are_refused_by_name() {
-    for found in [0u32, 2, 3, u32::MAX] {
+    let marked = |found: u32| {
         let disk = written(512);
         let mut bytes = disk.bytes("log.1");
         bytes[8..12].copy_from_slice(&found.to_le_bytes());
         disk.put_bytes("log.1", &bytes);
+        (found, "log.1", disk)
+    };
+    // The rows of the first version had longer keys.
+    let first = (1, "log.3", disk_of(&committed("disk-v1.image")));
+    for (found, file, disk) in [0, 1, 3, u32::MAX].map(marked).into_iter().chain([first]) {
         let before = image(&disk);
         match open(&disk, 512).map(drop) {
             Err(error @ EngineError::Format { .. }) => assert_eq!(
                 error.to_string(),
-                format!("log.1: format version {found}, this program reads 1; use the program that wrote it")
+                format!("{file}: format version {found}, this program reads 2; use the program that wrote it")
             ),
             other => panic!("{other:?}"),
         }

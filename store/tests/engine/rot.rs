@@ -273,10 +273,10 @@ fn files_from_elsewhere_are_refused() {
 
     let newer = disk.copy();
     let mut bytes = newer.bytes(log);
-    bytes[8] = 2;
+    bytes[8] = 3;
     newer.put_bytes(log, &bytes);
     let found = open(&newer, 100);
-    assert!(matches!(found, Err(EngineError::Format { found: 2, supported: 1, .. })));
+    assert!(matches!(found, Err(EngineError::Format { found: 3, supported: 2, .. })));
 }
 
 /// A log that was replaced and came back, because its removal was undone by a restored backup, say.

@@ -1,6 +1,7 @@
 //! The store as a program uses it: on real files, in one process.
 
 mod embedded;
+mod overtaken;
 mod scans;
 
 #[path = "../engine/disk.rs"]

@@ -14,7 +14,7 @@ use miroir_store::wire::{Message, NameRange, decode, encode};
 
 use crate::disk::{Rng, TestDisk};
 
-struct Nothing;
+pub struct Nothing;
 
 impl Clock for Nothing {
     fn now(&self) -> Nanos {

@@ -270,7 +270,7 @@ pub struct Answered {
     /// When it was asked, and when it answered.
     pub asked_at: Nanos,
     pub at: Nanos,
-    /// Under which epoch it was asked.
+    /// Under which epoch it answered.
     pub epoch: String,
     pub said: String,
 }
@@ -281,8 +281,8 @@ pub fn answers(evidence: &Evidence, shard: u32, doc: &str, operation: &Operation
     let until = operation.ret.unwrap_or(Nanos::MAX);
     let during = evidence.events.iter().skip_while(|it| it.at < operation.call).take_while(|it| it.at <= until);
     let (ask, answer) = (format!("ask s{shard} epoch "), format!("answer s{shard} epoch "));
-    // By node: when the last question about the document came, its places in it, and its epoch.
-    let mut asked: BTreeMap<&str, (Nanos, Vec<usize>, &str)> = BTreeMap::new();
+    // By node: the questions that it got, in order.
+    let mut asked: BTreeMap<&str, Vec<Question>> = BTreeMap::new();
     // By frame: when an answer was sent.
     let mut sent: BTreeMap<u64, Nanos> = BTreeMap::new();
     let mut answered = Vec::new();
@@ -293,30 +293,43 @@ pub fn answers(evidence: &Evidence, shard: u32, doc: &str, operation: &Operation
         }
         if event.is("deliver")
             && event.from == client
-            && let Some((epoch, ops)) = event.label.strip_prefix(&ask).and_then(|rest| rest.split_once(": "))
+            && let Some((_, ops)) = event.label.strip_prefix(&ask).and_then(|rest| rest.split_once(": "))
         {
-            let places = ops.split(", ").enumerate().filter(|(_, op)| op.contains(doc)).map(|(place, _)| place);
-            asked.insert(&event.to, (event.at, places.collect(), epoch));
+            let ops: Vec<&str> = ops.split(", ").collect();
+            let places = (0..ops.len()).filter(|&place| ops[place].contains(doc)).collect();
+            asked.entry(&event.to).or_default().push(Question { at: event.at, places, operations: ops.len() });
         }
         if event.is("deliver")
             && is_answer
-            && let Some((_, said)) = event.label.split_once(": ")
-            && let Some((asked_at, places, epoch)) = asked.get(event.from.as_str())
+            && let Some((epoch, said)) = event.label.strip_prefix(&answer).and_then(|rest| rest.split_once(": "))
         {
             let said: Vec<&str> = said.split(", ").collect();
-            let ours: Vec<&str> = places.iter().filter_map(|&place| said.get(place).copied()).collect();
+            let at = sent.get(&event.frame()).copied().unwrap_or(event.at);
+            // The last question that this can be the answer to.
+            let questions = asked.get(event.from.as_str()).into_iter().flatten();
+            let mut questions = questions.filter(|it| it.at <= at && it.operations == said.len());
+            let Some(question) = questions.next_back() else { continue };
+            let ours: Vec<&str> = question.places.iter().filter_map(|&place| said.get(place).copied()).collect();
             if !ours.is_empty() {
                 answered.push(Answered {
                     node: event.from.clone(),
-                    asked_at: *asked_at,
-                    at: sent.get(&event.frame()).copied().unwrap_or(event.at),
-                    epoch: (*epoch).to_owned(),
+                    asked_at: question.at,
+                    at,
+                    epoch: epoch.to_owned(),
                     said: ours.join(", "),
                 });
             }
         }
     }
     answered
+}
+
+/// What a client asked a node.
+struct Question {
+    at: Nanos,
+    /// Which of its operations are about the document.
+    places: Vec<usize>,
+    operations: usize,
 }
 
 /// Why a read fits no instant.
@@ -344,7 +357,7 @@ fn fence(evidence: &Evidence, shard: u32, doc: &str, operation: &Operation) -> O
         let served = before.as_ref() == Some(&answered.epoch) || after == answered.epoch;
         (!served).then(|| {
             format!(
-                "a node serves only the epoch that it has installed: {} answered `{}` under epoch {} at {}, and had installed {after}",
+                "a node answers only under the epoch that it has installed: {} answered `{}` under epoch {} at {}, and had installed {after}",
                 answered.node,
                 answered.said,
                 answered.epoch,

@@ -202,6 +202,12 @@ impl State {
         self.evaluate_all(shard, &format!("{name} lost its copy: {why}"));
     }
 
+    pub fn lacking(&self, process: ProcessId, shard: u32, found: &BTreeSet<DocId>) -> Vec<(DocId, Version)> {
+        let docs = self.shards.get(&shard).map_or(&[][..], |shard| &shard.docs);
+        let missing = docs.iter().filter(|doc| !found.contains(doc));
+        missing.filter_map(|doc| Some((*doc, self.held(process, *doc)?))).collect()
+    }
+
     pub fn reset(
         &mut self,
         at: Nanos,

@@ -81,6 +81,38 @@ fn rows_of_shards() {
     });
 }
 
+/// The rows of a copy lie together, and copies lie in the order of their shards and incarnations.
+#[test]
+fn row_keys_lie_in_the_order_of_what_they_name() {
+    let numbers = || prop_oneof![any::<u64>(), 0_u64..600, (0_u32..64).prop_map(|bits| 1 << bits)];
+    let copy = || (numbers().prop_map(|n| n as u32), numbers(), "[a-b\\x00]{0,3}");
+    proptest!(|(one in copy(), other in copy())| {
+        let [a, b] = [&one, &other].map(|(shard, incarnation, name)| {
+            let mut key = Vec::new();
+            document_key(&mut key, ShardId(*shard), *incarnation, name);
+            let prefix = document_prefix(ShardId(*shard), *incarnation);
+            assert_eq!(key.strip_prefix(&*prefix), Some(name.as_bytes()));
+            key
+        });
+        prop_assert_eq!(a.cmp(&b), one.cmp(&other));
+    });
+}
+
+/// Every counter is read as it was written.
+#[test]
+fn counters_of_rows() {
+    let counters = (0..64).flat_map(|bits| [1_u64 << bits, (1 << bits) - 1]).chain([u64::MAX]);
+    for counter in counters {
+        let version = Version { counter, writer: WriterId(6) };
+        for value in [None, Some(&b""[..]), Some(b"a body")] {
+            let mut row = Vec::new();
+            document_row(&mut row, Borrowed { version, value, sum: 7 });
+            let read = read_document("films\0tt0062622", &row, Check::PageOnly).expect("what was written");
+            assert_eq!((read.version, read.value, read.sum), (version, value, 7));
+        }
+    }
+}
+
 /// Nothing but what was written has the right checksum.
 #[test]
 fn rows_of_documents() {
