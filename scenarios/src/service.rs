@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use miroir_sim::coverage::count_mark;
 use miroir_sim::history::{Op, Operation, Outcome};
-use miroir_sim::record::{STEADY, Service};
+use miroir_sim::record::{Gaps, STEADY, Service};
 use miroir_sim::time::Nanos;
 use miroir_store::id::Key;
 use miroir_store::migration::Stage;
@@ -21,6 +21,12 @@ struct Span {
     stage: String,
     from: Nanos,
     to: Nanos,
+}
+
+impl Span {
+    fn touches(&self, (before, after): (Nanos, Nanos)) -> bool {
+        before <= self.to && after >= self.from
+    }
 }
 
 /// The stages of a shard's migrations in order of time, with what lies between them.
@@ -44,6 +50,8 @@ struct Met {
     lasted: Nanos,
     latencies: Vec<Nanos>,
     gaps: Vec<Nanos>,
+    /// Those of stretches of the steady state that are as long.
+    alike: Vec<Nanos>,
 }
 
 /// Measures service per stage between `from` and `to`. Reaches the mark `write in stage X` for every stage in which a
@@ -78,11 +86,33 @@ pub fn measure(
                 count_mark(&format!("write in stage {}", span.stage));
             }
         }
-        for span in spans(journeys, from, to) {
-            meet(met.entry(span.stage.clone()).or_default(), &span, &acked);
+        let spans = spans(journeys, from, to);
+        for span in &spans {
+            let met = met.entry(span.stage.clone()).or_default();
+            meet(met, span, &acked);
+            if span.stage != STEADY
+                && let Some(stretch) = alike(&spans, span)
+            {
+                met.alike
+                    .extend(gaps(&acked).filter(|gap| stretch.touches(*gap)).map(|(before, after)| after - before));
+            }
         }
     }
-    met.into_iter().map(|(stage, met)| (stage, met.service())).collect()
+    met.values_mut().for_each(|met| met.gaps.sort_unstable());
+    let steady = met.get(STEADY).map_or(0, |met| quantile(&met.gaps, 999));
+    met.into_iter().map(|(stage, met)| (stage, met.service(steady))).collect()
+}
+
+/// The last of the steady state before the first migration, for as long as a stage lasted, if it was steady for so long.
+fn alike(spans: &[Span], stage: &Span) -> Option<Span> {
+    let to = spans.iter().find(|span| span.stage != STEADY)?.from;
+    let from = to.checked_sub(stage.to - stage.from).filter(|from| *from >= spans[0].from)?;
+    Some(Span { stage: STEADY.to_owned(), from, to })
+}
+
+/// From one acknowledged write to the next.
+fn gaps(acked: &[(Nanos, Nanos)]) -> impl Iterator<Item = (Nanos, Nanos)> {
+    acked.windows(2).map(|pair| (pair[0].0, pair[1].0))
 }
 
 /// Adds what a stage of one shard was like. `acked`: return and call of each acknowledged write, in order.
@@ -91,18 +121,17 @@ fn meet(met: &mut Met, span: &Span, acked: &[(Nanos, Nanos)]) {
     let within = |at: Nanos| span.from <= at && at <= span.to;
     met.latencies.extend(acked.iter().filter(|(ret, _)| within(*ret)).map(|(ret, call)| ret - call));
     // A steady gap lies between two migrations; one that touches a stage is that stage's.
-    let counts = |before: Nanos, after: Nanos| match span.stage.as_str() {
-        STEADY => span.from <= before && after <= span.to,
-        _ => before <= span.to && after >= span.from,
+    let counts = |gap: (Nanos, Nanos)| match span.stage.as_str() {
+        STEADY => span.from <= gap.0 && gap.1 <= span.to,
+        _ => span.touches(gap),
     };
-    let gaps = acked.windows(2).map(|pair| (pair[0].0, pair[1].0));
-    met.gaps.extend(gaps.filter(|(before, after)| counts(*before, *after)).map(|(before, after)| after - before));
+    met.gaps.extend(gaps(acked).filter(|gap| counts(*gap)).map(|(before, after)| after - before));
 }
 
 impl Met {
-    fn service(mut self) -> Service {
+    /// `steady`: the p99.9 of the steady gaps.
+    fn service(mut self, steady: Nanos) -> Service {
         self.latencies.sort_unstable();
-        self.gaps.sort_unstable();
         Service {
             lasted_ns: self.lasted,
             acked: self.latencies.len() as u64,
@@ -111,6 +140,8 @@ impl Met {
             gaps: self.gaps.len() as u64,
             gap_p999_ns: quantile(&self.gaps, 999),
             gap_max_ns: self.gaps.last().copied().unwrap_or(0),
+            of_steady: Gaps::of(&self.gaps, steady),
+            alike: Gaps::of(&self.alike, steady),
         }
     }
 }
@@ -154,6 +185,9 @@ mod tests {
             (service["steady"].lasted_ns, service["DualWrite"].lasted_ns, service["Drain"].lasted_ns),
             (200, 100, 0)
         );
+        // 20 and 30 are steady, whose p99.9 is 30. A stage of 100 has its like in 0 to 100: 20, 30 and 100.
+        assert_eq!(service["DualWrite"].of_steady, Gaps { count: 2, long: [(67, 1), (34, 1)].into() });
+        assert_eq!(service["DualWrite"].alike, Gaps { count: 3, long: [(14, 1), (20, 1), (67, 1)].into() });
         assert_eq!((service["DualWrite"].acked, service["DualWrite"].p99_ns), (1, 60));
         assert_eq!(service["steady"].acked, 5);
     }

@@ -103,6 +103,60 @@ pub struct Service {
     pub gap_p999_ns: u64,
     /// The longest.
     pub gap_max_ns: u64,
+    /// The gaps, measured by the steady ones.
+    #[serde(default)]
+    pub of_steady: Gaps,
+    /// The same of the steady state right before the migration, for as long as the stage lasted: what chance makes of it
+    /// without a migration.
+    #[serde(default)]
+    pub alike: Gaps,
+}
+
+/// How long gaps are beside the p99.9 of the same run's steady gaps. Those of several runs add up, which quantiles do not: a
+/// stage of a few gaps has no p99.9, a thousand runs of it have one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gaps {
+    pub count: u64,
+    /// Those of at least half of it, by their length in twentieths of it, rounded up.
+    pub long: BTreeMap<u64, u64>,
+}
+
+impl Gaps {
+    /// `steady`: the p99.9 to measure by; without one, nothing is measured.
+    pub fn of(gaps: &[u64], steady: u64) -> Gaps {
+        let mut measured = Gaps::default();
+        if steady > 0 {
+            measured.count = gaps.len() as u64;
+            for gap in gaps.iter().filter(|gap| **gap * 2 >= steady) {
+                *measured.long.entry((gap * 20).div_ceil(steady)).or_default() += 1;
+            }
+        }
+        measured
+    }
+
+    pub fn merge(&mut self, more: &Gaps) {
+        self.count += more.count;
+        for (length, count) in &more.long {
+            *self.long.entry(*length).or_default() += count;
+        }
+    }
+
+    /// Of a thousand gaps 999 were no longer, in twentieths of the steady p99.9; 0: less than half of that.
+    pub fn p999(&self) -> u64 {
+        let mut beyond = self.count / 1_000;
+        for (length, count) in self.long.iter().rev() {
+            match beyond.checked_sub(*count) {
+                Some(rest) => beyond = rest,
+                None => return *length,
+            }
+        }
+        0
+    }
+
+    /// The longest, likewise.
+    pub fn longest(&self) -> u64 {
+        self.long.keys().next_back().copied().unwrap_or(0)
+    }
 }
 
 /// How many documents were to be missing, and how many were. Chances and means in millionths.

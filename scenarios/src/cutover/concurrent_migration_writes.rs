@@ -1,5 +1,6 @@
 //! Scenario 12. Every client writes as fast as it can through the whole life of a migration. Nobody notices: no stage
-//! makes the shard that moves wait longer for its next acknowledged write than it waits on a quiet day. One client scans
+//! makes the shard that moves wait longer for its next acknowledged write than it waits on a quiet day. The longest wait is
+//! judged here; a stage of some ten waits has no p99.9, so that is judged by who runs many seeds. One client scans
 //! the shard meanwhile, over and over, in pages so small that a scan begins at the old replicas and ends at the new ones:
 //! a document that exists throughout is in it exactly once.
 
@@ -74,17 +75,9 @@ fn waits(stage: &str, met: Option<&Service>, steady: &Service, round_trip: Nanos
     let Some(met) = met.filter(|met| met.gaps > 0) else {
         return vec![format!("nothing was measured in {stage}")];
     };
-    let mut wrong = Vec::new();
-    let us = |ns: Nanos| ns / MICROS;
-    if met.gap_p999_ns > 2 * steady.gap_p999_ns {
-        let (here, there) = (us(met.gap_p999_ns), us(steady.gap_p999_ns));
-        wrong.push(format!(
-            "in {stage} p99.9 of the gaps between acked writes is {here} us, twice the steady {there} us"
-        ));
+    if met.gap_max_ns <= steady.gap_max_ns + 2 * round_trip {
+        return Vec::new();
     }
-    if met.gap_max_ns > steady.gap_max_ns + 2 * round_trip {
-        let (here, there) = (us(met.gap_max_ns), us(steady.gap_max_ns));
-        wrong.push(format!("in {stage} the longest gap is {here} us; the longest steady one is {there} us"));
-    }
-    wrong
+    let [here, there] = [met.gap_max_ns, steady.gap_max_ns].map(|ns| ns / MICROS);
+    vec![format!("in {stage} the longest gap is {here} us; the longest steady one is {there} us")]
 }

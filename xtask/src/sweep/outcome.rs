@@ -82,15 +82,20 @@ impl Outcome {
         tallies.flat_map(|tally| tally.unreached().into_iter().map(|mark| (tally.id(), mark))).collect()
     }
 
+    /// Scenarios with a stage in which writes wait longer than is promised, and which. What was cut short says so too.
+    pub fn pauses(&self) -> Vec<(&str, String)> {
+        self.tallies.iter().flat_map(|tally| tally.pauses().into_iter().map(|pause| (tally.id(), pause))).collect()
+    }
+
     /// Regressions that do not hold.
     pub fn regressed(&self) -> impl Iterator<Item = (&str, &str)> {
         self.regressions.iter().filter_map(|it| it.problem.as_deref().map(|problem| (it.path.as_str(), problem)))
     }
 
-    /// Failing seeds, failing regressions, unreached marks, a broken alarm, and what is wrong with the sweep itself.
+    /// Failing seeds, failing regressions, unreached marks, pauses, a broken alarm, and what is wrong with the sweep itself.
     pub fn findings(&self) -> u64 {
         let failing: usize = self.tallies.iter().map(|tally| tally.failing().len()).sum();
-        let others = self.unreached().len() + self.regressed().count() + self.problems.len();
+        let others = self.unreached().len() + self.pauses().len() + self.regressed().count() + self.problems.len();
         (failing + others) as u64 + u64::from(self.broken_alarm.is_some())
     }
 

@@ -59,6 +59,9 @@ fn suite(outcome: &Outcome, tally: &Tally) -> TestSuite {
         let unreached = outcome.unreached().contains(&(tally.id(), mark));
         suite.add_test_case(case(&format!("reached: {mark}"), unreached.then_some("no seed reached it")));
     }
+    for pause in tally.pauses() {
+        suite.add_test_case(case("no pause", Some(&pause)));
+    }
     suite
 }
 
@@ -113,7 +116,8 @@ fn others(outcome: &Outcome) -> Vec<String> {
     let alarm = outcome.broken_alarm.iter().map(|why| format!("the alarm is broken: {why}"));
     let regressed = outcome.regressed().map(|(path, problem)| format!("regression {path}: {problem}"));
     let unreached = outcome.unreached().into_iter().map(|(id, mark)| format!("{id} never reached `{mark}`"));
-    outcome.problems.iter().cloned().chain(alarm).chain(regressed).chain(unreached).collect()
+    let pauses = outcome.pauses().into_iter().map(|(id, pause)| format!("{id}: {pause}"));
+    outcome.problems.iter().cloned().chain(alarm).chain(regressed).chain(unreached).chain(pauses).collect()
 }
 
 fn annotations(outcome: &Outcome) -> Vec<String> {

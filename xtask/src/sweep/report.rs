@@ -210,6 +210,9 @@ fn alarms(outcome: &Outcome) -> Vec<String> {
     for (id, mark) in outcome.unreached() {
         lines.push(format!("{}: {id} never reached `{mark}`", red(&Verdict::Unreached.to_string())));
     }
+    for (id, pause) in outcome.pauses() {
+        lines.push(format!("{}: {id}: {pause}", red(&Verdict::Violation.to_string())));
+    }
     for group in outcome.groups.gone(outcome.last_groups()) {
         // Gone is what ran again and passed; other seeds say little about it.
         let tally = outcome.tallies.iter().find(|tally| tally.id() == group.scenario);

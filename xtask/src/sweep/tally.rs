@@ -6,7 +6,7 @@ mod parts;
 use std::collections::BTreeMap;
 
 use miroir_sim::coverage::Matrix;
-use miroir_sim::record::{Losses, Migrations, WindowTotals};
+use miroir_sim::record::{Losses, Migrations, STEADY, WindowTotals};
 use miroir_sim::seed::Seed;
 use miroir_sim::time::Nanos;
 use miroir_sim::verdict::Verdict;
@@ -17,7 +17,7 @@ use crate::catalog::Entry;
 use crate::partition::Partition;
 use crate::record::Recorded;
 
-pub use parts::{Lost, Most, Point, Reached, Served};
+pub use parts::{AT_FULL_LOAD, Lost, Most, OF_STEADY_AT_MOST, Point, Reached, Served};
 
 /// A run counts as well served when at least this share of its writes was acked.
 pub const WELL_ACKED_PERCENT: u64 = 90;
@@ -165,11 +165,25 @@ impl Tally {
         self.declared.iter().map(String::as_str).filter(|mark| self.marks[*mark].seeds == 0).collect()
     }
 
+    /// Stages in which writes wait longer than is promised, in words.
+    pub fn pauses(&self) -> Vec<String> {
+        let stages = self.service.iter().filter(|(stage, _)| self.id == AT_FULL_LOAD && *stage != STEADY);
+        let paused =
+            stages.filter_map(|(stage, it)| Some((stage, it.p999_of_steady().filter(|it| *it > OF_STEADY_AT_MOST)?)));
+        let times = |twentieths: u64| format!("{:.2}", twentieths as f64 / 20.0);
+        paused
+            .map(|(stage, it)| {
+                format!("in {stage} p99.9 of the gaps between acked writes is {} times the steady one", times(it))
+            })
+            .collect()
+    }
+
     /// The sums, for a script, with what follows from them.
     pub fn to_json(&self) -> Value {
         let mut value = serde_json::to_value(self).expect("sums are plain data");
         value["seeds"] = json!(self.seeds());
         value["unreached"] = json!(self.unreached());
+        value["pauses"] = json!(self.pauses());
         value
     }
 }

@@ -1,4 +1,4 @@
-use miroir_sim::record::{Prediction, Record, Service, WindowTotals};
+use miroir_sim::record::{Gaps, Prediction, Record, Service, WindowTotals};
 use miroir_sim::seed::Seed;
 use miroir_sim::verdict::Verdict;
 use serde_json::json;
@@ -36,7 +36,17 @@ fn million(wall_ms: u64) -> Record {
 }
 
 fn loaded() -> Record {
-    let service = |gap_p999_ns, gap_max_ns| Service { gaps: 9, gap_p999_ns, gap_max_ns, ..Service::default() };
+    let service = |gap_p999_ns, gap_max_ns| {
+        let of_steady = Gaps { count: 3_000, long: [(30, 4)].into() };
+        Service {
+            gaps: 3_000,
+            gap_p999_ns,
+            gap_max_ns,
+            of_steady: of_steady.clone(),
+            alike: of_steady,
+            ..Service::default()
+        }
+    };
     let mut record = blank("cutover/concurrent_migration_writes");
     record.service = [("steady".to_owned(), service(2_000, 9_000)), ("Drain".to_owned(), service(3_000, 9_500))].into();
     record.round_trip_ns = 1_000;
@@ -110,7 +120,7 @@ fn every_part_shows_its_numbers() {
     for wanted in [
         "| a dual-write was lost | 3 | 3 |",
         "| usual | any stage | any cause | 3 | 120 ms | 400 ms | 400 ms | 400 ms | 0 |",
-        "| Drain | 1 | 0 us | 0 | - | - | 3 us | 1.50 times | 9 us | 0.50 round trips |",
+        "| Drain | 1 | 0 us | 0 | - | - | 3,000 | 1.50 times | 1.50 times | 1.50 times, 1.50 times | 9 us | 0.50 round trips |",
         "| 1 | 1 | 1.00 % | 1 | 1,000 | 25.0 % | 5.0 | 0 | 0.500 % | 0 % | below 0.300 % | **above** |",
         "| 3 | 3 | 10.0 % | 1 | 1,000 | 25.0 % | 9.0 | 8 | 0.900 % | 0.800 % | 0.344 % to 1.58 % | inside |",
         "of 2 of 3 points",
@@ -132,7 +142,7 @@ fn every_part_shows_its_numbers() {
 #[test]
 fn what_breaks_a_promise_stands_out() {
     let mut slow = loaded();
-    slow.service.get_mut("Drain").unwrap().gap_p999_ns = 5_000;
+    slow.service.get_mut("Drain").unwrap().of_steady.long = [(50, 4)].into();
     let failed = Record { verdict: Verdict::Violation, ..blank("steady/smoke") };
     let (page, _) = page(Data {
         coverage: vec![
