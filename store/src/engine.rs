@@ -27,6 +27,7 @@ mod pages;
 mod reads;
 mod record;
 mod recovery;
+mod row_cache;
 mod scrub;
 mod sectors;
 
@@ -61,6 +62,9 @@ pub struct Options {
     pub flush_bytes: usize,
     /// Bytes of pages kept in memory.
     pub cache_bytes: usize,
+    /// Bytes of memory, beside the pages, for documents that were read lately, so that they are found without a search in
+    /// the pages. They are kept until the next flush. 0: every read goes through the pages.
+    pub row_cache_bytes: usize,
     /// Bytes of memory for what is kept of documents' names, 6 to 12 for each, so that new documents are written without
     /// looking for old ones. 0: every write looks.
     pub names_bytes: usize,
@@ -78,6 +82,7 @@ impl Default for Options {
             flush_writes: 512,
             flush_bytes: 4 << 20,
             cache_bytes: 32 << 20,
+            row_cache_bytes: 0,
             names_bytes: 0,
             scrub_every: millis(1_000),
             scrub_documents: 1_000,

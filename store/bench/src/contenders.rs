@@ -87,7 +87,8 @@ fn options(cache: usize) -> Options {
     Options {
         flush_writes: 256 << 10,
         flush_bytes: 64 << 20,
-        cache_bytes: cache,
+        cache_bytes: cache - cache / 4,
+        row_cache_bytes: cache / 4,
         names_bytes: cache / 8,
         ..Options::default()
     }

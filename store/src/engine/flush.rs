@@ -129,7 +129,7 @@ impl Engine {
     fn rewrite(&mut self, generation: u64) -> Result<Pages, EngineError> {
         self.mark_unreadable()?;
         let number = self.log.header().pages + 1;
-        let written = Pages::create(&self.disk, self.disk_id, number, self.options.cache_bytes)
+        let written = Pages::create(&self.disk, self.disk_id, number, &self.options)
             .and_then(|fresh| fresh.write(|rows| self.write_all(rows), generation).map(|()| fresh));
         if written.is_err() {
             // No log names it. It would go at the next start; its room is wanted now.

@@ -17,12 +17,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition, WriteTransaction};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::ShardState;
 use super::blocks::{Backend, Blocks};
 use super::bytes::{Reader, Writer};
 use super::log::FORMAT;
 use super::reads::Range;
 use super::record::{self, Borrowed, Check, META_KEY};
+use super::row_cache::RowCache;
+use super::{Options, ShardState};
 use crate::env::Disk;
 use crate::error::EngineError;
 use crate::id::{DiskId, Key, ShardId};
@@ -40,6 +41,7 @@ pub struct Pages {
     disk_id: DiskId,
     number: u64,
     cache_bytes: usize,
+    row_cache_bytes: usize,
     /// `None` after a failure; the next access opens the file again.
     open: Mutex<Option<Open>>,
 }
@@ -48,7 +50,17 @@ struct Open {
     blocks: Arc<Blocks>,
     /// Of the last flush. Taken once: a read transaction per read would cost more than the read.
     rows: Option<Arc<Table>>,
+    /// Some of `rows`, emptied whenever they are taken anew.
+    row_cache: RowCache,
     database: Database,
+}
+
+/// Why a document is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Read,
+    /// To be replaced: the next flush, at the latest, takes it away, so it is not worth keeping.
+    Write,
 }
 
 impl Drop for Open {
@@ -63,18 +75,15 @@ impl Pages {
     }
 
     /// Begins a page file; whatever lay under its name is gone. It means nothing until a log names it.
-    pub fn create(
-        disk: &Arc<dyn Disk>,
-        disk_id: DiskId,
-        number: u64,
-        cache_bytes: usize,
-    ) -> Result<Pages, EngineError> {
+    pub fn create(disk: &Arc<dyn Disk>, disk_id: DiskId, number: u64, options: &Options) -> Result<Pages, EngineError> {
         disk.remove(&Pages::name(number))?;
-        Pages::open(disk, disk_id, number, cache_bytes)
+        Pages::open(disk, disk_id, number, options)
     }
 
-    pub fn open(disk: &Arc<dyn Disk>, disk_id: DiskId, number: u64, cache_bytes: usize) -> Result<Pages, EngineError> {
-        let pages = Pages { disk: Arc::clone(disk), disk_id, number, cache_bytes, open: Mutex::new(None) };
+    pub fn open(disk: &Arc<dyn Disk>, disk_id: DiskId, number: u64, options: &Options) -> Result<Pages, EngineError> {
+        let Options { cache_bytes, row_cache_bytes, .. } = *options;
+        let (disk, open) = (Arc::clone(disk), Mutex::new(None));
+        let pages = Pages { disk, disk_id, number, cache_bytes, row_cache_bytes, open };
         drop(pages.opened()?);
         Ok(pages)
     }
@@ -136,10 +145,11 @@ impl Pages {
         shard: ShardId,
         incarnation: u64,
         key: &Key,
+        purpose: Purpose,
         read: impl FnOnce(Borrowed<'_>) -> T,
     ) -> Result<Option<T>, EngineError> {
         let found = self
-            .read(|rows| find(rows, shard, incarnation, key, read))
+            .read_cached(|rows, row_cache| find(rows, Some((row_cache, purpose)), shard, incarnation, key, read))
             .map_err(|error| damaged(shard, self.disk_id, error))?;
         found.map_err(|NotWhole| EngineError::Damaged { shard, disk: self.disk_id })
     }
@@ -241,7 +251,8 @@ impl Pages {
             let database = panic::catch_unwind(opening)
                 .map_err(|_| self.corrupt("its pages contradict each other"))?
                 .map_err(|error| self.classify(&blocks, error.into()))?;
-            let mut handle = Open { blocks, rows: None, database };
+            let row_cache = RowCache::new(self.row_cache_bytes);
+            let mut handle = Open { blocks, rows: None, row_cache, database };
             handle.read_rows().map_err(|error| self.classify(&handle.blocks, error))?;
             *open = Some(handle);
         }
@@ -249,11 +260,18 @@ impl Pages {
     }
 
     fn read<T>(&self, read: impl FnOnce(&Table) -> Result<T, redb::Error>) -> Result<T, EngineError> {
+        self.read_cached(|rows, _| read(rows))
+    }
+
+    fn read_cached<T>(
+        &self,
+        read: impl FnOnce(&Table, &mut RowCache) -> Result<T, redb::Error>,
+    ) -> Result<T, EngineError> {
         let mut open = self.opened()?;
-        let Some(rows) = open.as_ref().and_then(|handle| handle.rows.as_ref()) else {
+        let Some(Open { rows: Some(rows), row_cache, .. }) = open.as_mut() else {
             return Err(self.corrupt("its table is missing"));
         };
-        match read(rows) {
+        match read(rows, row_cache) {
             Ok(value) => Ok(value),
             Err(error) => Err(self.failed(&mut open, error)),
         }
@@ -292,6 +310,7 @@ fn damaged(shard: ShardId, disk: DiskId, error: EngineError) -> EngineError {
 
 impl Open {
     fn read_rows(&mut self) -> Result<(), redb::Error> {
+        self.row_cache.clear();
         self.rows = match self.database.begin_read()?.open_table(ROWS) {
             Ok(rows) => Some(Arc::new(rows)),
             Err(redb::TableError::TableDoesNotExist(_)) => None,
@@ -316,7 +335,7 @@ impl Frozen {
         key: &Key,
         read: impl FnOnce(Borrowed<'_>) -> T,
     ) -> Result<Option<T>, EngineError> {
-        let found = find(&self.rows, shard, incarnation, key, read).map_err(|_| EngineError::SnapshotGone)?;
+        let found = find(&self.rows, None, shard, incarnation, key, read).map_err(|_| EngineError::SnapshotGone)?;
         found.map_err(|NotWhole| EngineError::Damaged { shard, disk: self.disk_id })
     }
 
@@ -337,8 +356,11 @@ impl Frozen {
 /// A row that is not what was written.
 struct NotWhole;
 
+/// Finds a document, in the cache or in the table. A row of the cache that is not whole was changed by the memory it
+/// lies in, and the table decides.
 fn find<T>(
     rows: &Table,
+    row_cache: Option<(&mut RowCache, Purpose)>,
     shard: ShardId,
     incarnation: u64,
     key: &Key,
@@ -361,10 +383,22 @@ fn find<T>(
             &long[..]
         }
     };
+    if let Some((row_cache, _)) = &row_cache
+        && let Some(row) = row_cache.get(row_key)
+        && let Some(found) = record::read_document(name, row, Check::Document)
+    {
+        return Ok(Ok(Some(read(found))));
+    }
     let Some(row) = rows.get(row_key)? else {
         return Ok(Ok(None));
     };
-    Ok(record::read_document(name, row.value(), Check::Document).map(|found| Some(read(found))).ok_or(NotWhole))
+    let Some(found) = record::read_document(name, row.value(), Check::Document) else {
+        return Ok(Err(NotWhole));
+    };
+    if let Some((row_cache, Purpose::Read)) = row_cache {
+        row_cache.put(row_key, row.value());
+    }
+    Ok(Ok(Some(read(found))))
 }
 
 fn scan(
@@ -460,3 +494,6 @@ fn stale_range(shard: ShardId, incarnation: u64) -> (Vec<u8>, Vec<u8>) {
     record::document_key(&mut end, shard, incarnation, "");
     (first, end)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::ops::{Bound, ControlFlow};
 
 use super::copies::{Copy, Memory};
 use super::digest::{Bucket, Digest};
-use super::pages::{Frozen, Pages};
+use super::pages::{Frozen, Pages, Purpose};
 use super::record::{self, Borrowed, Check, Held};
 use super::{Engine, Mark, Page, Stored};
 use crate::error::EngineError;
@@ -40,15 +40,20 @@ impl<'a> View<'a> {
     fn get(&self, key: &Key) -> Result<Option<Stored>, EngineError> {
         match self.in_memory(key) {
             Some(held) => Ok(held.map(|held| held.clone().into_stored())),
-            None => self.in_pages(key, |found| found.held().into_stored()),
+            None => self.in_pages(key, Purpose::Read, |found| found.held().into_stored()),
         }
     }
 
     /// Reads a document where it lies.
-    pub(super) fn read<T>(&self, key: &Key, read: impl FnOnce(Borrowed<'_>) -> T) -> Result<Option<T>, EngineError> {
+    pub(super) fn read<T>(
+        &self,
+        key: &Key,
+        purpose: Purpose,
+        read: impl FnOnce(Borrowed<'_>) -> T,
+    ) -> Result<Option<T>, EngineError> {
         match self.in_memory(key) {
             Some(held) => Ok(held.map(|held| read(held.borrowed()))),
-            None => self.in_pages(key, read),
+            None => self.in_pages(key, purpose, read),
         }
     }
 
@@ -60,10 +65,15 @@ impl<'a> View<'a> {
         }
     }
 
-    fn in_pages<T>(&self, key: &Key, read: impl FnOnce(Borrowed<'_>) -> T) -> Result<Option<T>, EngineError> {
+    fn in_pages<T>(
+        &self,
+        key: &Key,
+        purpose: Purpose,
+        read: impl FnOnce(Borrowed<'_>) -> T,
+    ) -> Result<Option<T>, EngineError> {
         match &self.source {
             Source::Nothing => Ok(None),
-            Source::Pages(pages) => pages.document(self.shard, self.incarnation, key, read),
+            Source::Pages(pages) => pages.document(self.shard, self.incarnation, key, purpose, read),
             Source::Frozen(frozen) => frozen.document(self.shard, self.incarnation, key, read),
         }
     }
@@ -166,7 +176,10 @@ impl Engine {
         read: impl FnOnce(Version, Option<&[u8]>) -> T,
     ) -> Result<Option<T>, EngineError> {
         self.check()?;
-        self.find(shard, key, |found| read(found.version, found.value))
+        match self.view(shard) {
+            Some(view) => view.read(key, Purpose::Read, |found| read(found.version, found.value)),
+            None => Ok(None),
+        }
     }
 
     /// The documents of these buckets, in key order, with what is staged.
@@ -275,6 +288,7 @@ impl Engine {
         Ok(documents)
     }
 
+    /// Reads a document that a write will replace or take away, where it lies.
     pub(super) fn find<T>(
         &self,
         shard: ShardId,
@@ -282,7 +296,7 @@ impl Engine {
         read: impl FnOnce(Borrowed<'_>) -> T,
     ) -> Result<Option<T>, EngineError> {
         match self.view(shard) {
-            Some(view) => view.read(key, read),
+            Some(view) => view.read(key, Purpose::Write, read),
             None => Ok(None),
         }
     }

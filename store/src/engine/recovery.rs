@@ -18,7 +18,7 @@ use super::Options;
 use super::copies::Copies;
 use super::digest::NameHash;
 use super::log::{Header, Log};
-use super::pages::Pages;
+use super::pages::{Pages, Purpose};
 use super::record::{self, Former, Held, Operation};
 use crate::env::Disk;
 use crate::error::EngineError;
@@ -119,7 +119,7 @@ fn load(
     if !files.pages.contains(&header.pages) || disk.open(&Pages::name(header.pages))?.is_empty()? {
         return Err(corrupt("the log names it, and it is missing"));
     }
-    let pages = Pages::open(disk, header.disk, header.pages, options.cache_bytes)?;
+    let pages = Pages::open(disk, header.disk, header.pages, options)?;
     let flushed = pages.flushed()?;
     if flushed != header.generation && flushed + 1 != header.generation {
         return Err(corrupt("it was flushed up to another log"));
@@ -169,7 +169,7 @@ fn held(
     let Some(pages) = pages.filter(|_| copy.paged && !copy.memory.forgotten.contains(key)) else {
         return Ok(None);
     };
-    match pages.document(shard, copy.incarnation, key, |held| (held.version, held.into())) {
+    match pages.document(shard, copy.incarnation, key, Purpose::Write, |held| (held.version, held.into())) {
         Ok(held) => Ok(held),
         // What was replaced has rotted since. The copy is silent from here on, and the rest can open.
         Err(EngineError::Damaged { .. }) => {

@@ -38,8 +38,9 @@ impl Options {
         self
     }
 
-    /// Bytes of pages kept in memory. An eighth of that may be taken on top, for names of documents, while a store is
-    /// filled. Default: 64 MiB.
+    /// Bytes of memory for what was read: three quarters for pages, a quarter for single documents that [`Store::get`]
+    /// found in them, up to some 2 KiB each, which it finds again without a search. An eighth of all may be taken on top,
+    /// for names of documents, while a store is filled. Default: 64 MiB.
     pub fn cache_bytes(mut self, bytes: usize) -> Options {
         self.cache_bytes = bytes;
         self
@@ -67,10 +68,12 @@ impl Options {
     }
 
     pub(super) fn engine(&self) -> engine::Options {
+        let row_cache_bytes = self.cache_bytes / 4;
         engine::Options {
             flush_writes: self.memory_documents,
             flush_bytes: self.memory_bytes,
-            cache_bytes: self.cache_bytes,
+            cache_bytes: self.cache_bytes - row_cache_bytes,
+            row_cache_bytes,
             names_bytes: self.cache_bytes / 8,
             ..engine::Options::default()
         }

@@ -55,6 +55,7 @@ fn options(rng: &mut Rng) -> Options {
         flush_bytes: [4_000, 60_000, 1 << 20][rng.below(3) as usize],
         cache_bytes: [0, 40_000, 1 << 20][rng.below(3) as usize],
         names_bytes: [0, 600, 1 << 20][rng.below(3) as usize],
+        row_cache_bytes: [0, 1_000, 1 << 20][rng.below(3) as usize],
         ..Options::default()
     }
 }

@@ -13,6 +13,7 @@ mod model;
 mod reads;
 mod reconcile;
 mod rot;
+mod row_cache;
 mod scrub;
 mod space;
 mod tried;
