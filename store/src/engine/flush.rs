@@ -1,6 +1,7 @@
 //! From memory into the page file, and from a rotten page file into a new one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::ops::ControlFlow;
 
 use super::copies::Copies;
@@ -87,15 +88,23 @@ impl Engine {
             Ok(written) => written,
             Err(EngineError::Full(error)) if fresh => return Err(EngineError::Full(error)),
             Err(EngineError::Full(error)) => {
-                tracing::warn!("the flush of log {} waits for room: {error}", before.generation);
-                self.limits = Limits::behind(&self.options, &self.copies, &self.log);
+                self.flush_later(&error);
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
         let pages = replaced.as_ref().or(self.pages.as_ref()).map_or(0, Pages::number);
         let header = Header { generation: before.generation + 1, pages, ..before };
-        self.log = Log::create(&*self.disk, header)?;
+        self.log = match Log::create(&*self.disk, header).map_err(super::io_error) {
+            Ok(log) => log,
+            Err(EngineError::Full(error)) if fresh => return Err(EngineError::Full(error)),
+            // What the pages have already stays in memory and in the old log, whose replay changes nothing.
+            Err(EngineError::Full(error)) => {
+                self.flush_later(&error);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         // Before anything is committed to the new log: were its header to rot while the old log is there, the old
         // log would be taken for the newest.
         self.disk.remove(&Header::name(before.generation))?;
@@ -108,6 +117,11 @@ impl Engine {
         self.copies.flushed(stale);
         self.limits = Limits::behind(&self.options, &self.copies, &self.log);
         Ok(())
+    }
+
+    fn flush_later(&mut self, error: &io::Error) {
+        tracing::warn!("the flush of log {} waits for room: {error}", self.log.header().generation);
+        self.limits = Limits::behind(&self.options, &self.copies, &self.log);
     }
 
     /// Writes what is in memory, into a new page file if there is none yet or if the present one has rotted. The new

@@ -60,6 +60,10 @@ impl Header {
             // Groups are written only after the header is durable.
             return if len <= SECTOR_BYTES as u64 { Ok(None) } else { Err(corrupt("its header is gone")) };
         }
+        if len < SECTOR_BYTES as u64 && generation > 1 {
+            // There was room for a part of it. The log before it is still there; without that, nothing opens.
+            return Ok(None);
+        }
         let mut reader = Reader(&sector);
         if reader.take(MAGIC.len()) != Some(MAGIC) {
             return Err(corrupt("it does not begin like a log"));

@@ -143,6 +143,43 @@ fn a_full_disk_refuses_commits_and_takes_them_again() {
     assert_eq!(Model::of(&open(&crashed, 512)).expect("it reads"), model);
 }
 
+/// The pages were written and the next log could not be: the old one goes on.
+#[test]
+fn a_flush_waits_for_the_room_of_the_next_log() {
+    let disk = TestDisk::default();
+    let mut engine = open(&disk, 512);
+    for n in 0..3 {
+        put(&mut engine, n, n + 1);
+    }
+    engine.commit().expect("a commit");
+    engine.checkpoint().expect("a flush");
+    for n in 2..5 {
+        put(&mut engine, n, n + 10);
+    }
+    engine.commit().expect("a commit");
+    disk.set_full(Some("log.3"));
+    engine.checkpoint().expect("it waits");
+    for n in 0..3 {
+        put(&mut engine, n, n + 20);
+        engine.commit().expect("the old log has room");
+    }
+    let model = Model::of(&engine).expect("it reads");
+    for seed in 0..20 {
+        let crashed = disk.copy();
+        assert_eq!(Model::of(&open(&crashed.crash(&mut Rng(seed)), 512)).expect("it reads"), model);
+    }
+    engine.checkpoint().expect("it waits");
+    disk.set_full(None);
+    for n in 3..6 {
+        put(&mut engine, n, n + 30);
+        engine.commit().expect("there is room");
+    }
+    let model = Model::of(&engine).expect("it reads");
+    assert_eq!(Model::of(&open(&disk.copy().crash(&mut Rng(4)), 512)).expect("it reads"), model);
+    engine.checkpoint().expect("a flush");
+    assert_eq!(Model::of(&open(&disk.crash(&mut Rng(5)), 512)).expect("it reads"), model);
+}
+
 #[test]
 fn a_flush_waits_for_room() {
     let disk = TestDisk::default();
