@@ -109,7 +109,7 @@ fn log_in(folder: &Path) -> PathBuf {
 fn files_of_another_format_are_refused_by_name_and_left_as_they_are() {
     let cluster = Cluster::up("formats", &["--nodes", "3", "--shards", "2"]);
     cluster.miroir(&["put", "movies/1", "one"], 0);
-    for (name, role, kept, format) in [("n2", "node", "documents", 2_u32), ("coordinator", "coordinator", "records", 0)]
+    for (name, role, kept, format) in [("n2", "node", "documents", 3_u32), ("coordinator", "coordinator", "records", 0)]
     {
         cluster.end(name, "-TERM");
         let log = log_in(&cluster.folder.join(name).join(kept));
@@ -121,7 +121,7 @@ fn files_of_another_format_are_refused_by_name_and_left_as_they_are() {
         let output = Command::new(MIROIR).arg(role).arg("--config").arg(settings).output().expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr);
         let file = log.file_name().expect("a name").to_string_lossy();
-        let refusal = format!("{file}: format version {format}, this program reads 1; use the program that wrote it");
+        let refusal = format!("{file}: format version {format}, this program reads 2; use the program that wrote it");
         assert!(output.status.code() == Some(70) && said.contains(&refusal), "{:?}: {said}", output.status);
         assert!(std::fs::read(&log).expect("a log") == theirs, "{name} has changed what it does not understand");
         assert_eq!(cluster.until(&["get", "movies/1"], 0), "one\n", "the others serve");
