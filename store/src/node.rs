@@ -25,10 +25,10 @@ use crate::wire::{Message, Purpose, decode, encode};
 
 /// A node that fell behind asks the coordinator for a configuration at most this often per shard.
 const FETCH_EVERY: Nanos = millis(10);
-/// A client that found this node behind is told for so long when it has caught up.
-const WAITS_FOR: Nanos = millis(1_000);
-/// So many of them are kept; others ask again by themselves.
+/// So many clients that found this node behind are kept, to be told when it has caught up; others ask again by themselves.
 const MOST_WAITING: usize = 4_096;
+/// Once there are so many, those that asked longer ago than this make room.
+const WAITS_FOR: Nanos = millis(1_000);
 /// A disk that stays full is mentioned again this often.
 const SAY_FULL_EVERY: Nanos = millis(10_000);
 /// Bodies that wait to be sent to clients are no more than this and one: a read that has no room is not answered, as if its

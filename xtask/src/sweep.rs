@@ -43,7 +43,7 @@ use manifest::Manifest;
 pub use outcome::{Asked, Outcome};
 use pool::{News, Pool, Task};
 use results::Results;
-pub use tally::{AT_FULL_LOAD, Lost, Most, OF_STEADY_AT_MOST, Point, Served, Tally};
+pub use tally::{AT_FULL_LOAD, Lost, Most, OF_STEADY_AT_MOST, Point, Served, Tally, times};
 
 /// How often a sweep that nobody watches says how far it is.
 const COUNTER_EVERY: Duration = Duration::from_secs(10);

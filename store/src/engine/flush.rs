@@ -1,7 +1,6 @@
 //! From memory into the page file, and from a rotten page file into a new one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::ops::ControlFlow;
 
 use super::copies::Copies;
@@ -56,7 +55,14 @@ impl Engine {
     /// A full disk postpones the flush: memory and log keep growing until there is room. After any other error the
     /// engine is to be recovered from disk.
     pub(super) fn flush(&mut self) -> Result<(), EngineError> {
-        self.flush_into(false)
+        match self.flush_into(false) {
+            Err(EngineError::Full(error)) => {
+                tracing::warn!("the flush of log {} waits for room: {error}", self.log.header().generation);
+                self.limits = Limits::behind(&self.options, &self.copies, &self.log);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Moves everything into a new page file that holds nothing else, and removes the old one: what deleted and
@@ -77,34 +83,17 @@ impl Engine {
         }
     }
 
+    /// After `Full` nothing has changed: what the pages have already stays in memory and in the old log, whose replay
+    /// changes nothing.
     fn flush_into(&mut self, fresh: bool) -> Result<(), EngineError> {
         let before = self.log.header();
-        let written = if fresh {
-            self.rewrite(before.generation).map(|pages| (Some(pages), BTreeSet::new()))
-        } else {
-            self.write_pages(before.generation)
-        };
-        let (replaced, stale) = match written {
-            Ok(written) => written,
-            Err(EngineError::Full(error)) if fresh => return Err(EngineError::Full(error)),
-            Err(EngineError::Full(error)) => {
-                self.flush_later(&error);
-                return Ok(());
-            }
-            Err(error) => return Err(error),
+        let (replaced, stale) = match fresh {
+            true => (Some(self.rewrite(before.generation)?), BTreeSet::new()),
+            false => self.write_pages(before.generation)?,
         };
         let pages = replaced.as_ref().or(self.pages.as_ref()).map_or(0, Pages::number);
         let header = Header { generation: before.generation + 1, pages, ..before };
-        self.log = match Log::create(&*self.disk, header).map_err(super::io_error) {
-            Ok(log) => log,
-            Err(EngineError::Full(error)) if fresh => return Err(EngineError::Full(error)),
-            // What the pages have already stays in memory and in the old log, whose replay changes nothing.
-            Err(EngineError::Full(error)) => {
-                self.flush_later(&error);
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
+        self.log = Log::create(&*self.disk, header).map_err(super::io_error)?;
         // Before anything is committed to the new log: were its header to rot while the old log is there, the old
         // log would be taken for the newest.
         self.disk.remove(&Header::name(before.generation))?;
@@ -117,11 +106,6 @@ impl Engine {
         self.copies.flushed(stale);
         self.limits = Limits::behind(&self.options, &self.copies, &self.log);
         Ok(())
-    }
-
-    fn flush_later(&mut self, error: &io::Error) {
-        tracing::warn!("the flush of log {} waits for room: {error}", self.log.header().generation);
-        self.limits = Limits::behind(&self.options, &self.copies, &self.log);
     }
 
     /// Writes what is in memory, into a new page file if there is none yet or if the present one has rotted. The new

@@ -66,7 +66,7 @@ impl Node {
     }
 
     /// Whether clients are answered under the installed epoch, as [`Node::fence`] says.
-    pub(super) fn serves_clients(&mut self, shard: ShardId) -> bool {
+    pub(super) fn serves_clients(&self, shard: ShardId) -> bool {
         self.config(shard).is_some_and(|config| config.is_member(self.id)) && self.is_sound(shard)
     }
 

@@ -1,32 +1,20 @@
 //! Requests that a configuration overtakes on their way: what nodes do with them, and what a router counts. Every message is
 //! handed over by hand.
 
-use std::sync::Arc;
-
 use miroir_store::config::{Form, Replica, ShardConfig};
 use miroir_store::engine::Options;
-use miroir_store::env::{Env, NoProbe, Peer, millis};
+use miroir_store::env::{Env, Peer, millis};
 use miroir_store::id::{DiskId, Epoch, Key, NodeId, Session, ShardId, Value, Version, WriterId};
 use miroir_store::node::Node;
 use miroir_store::router::scan::ScanRequest;
 use miroir_store::router::{Outcome, Request, Router, Timing};
 use miroir_store::wire::{Answer, Message, NameRange, Op, Token};
 
-use crate::disk::TestDisk;
-use crate::scans::Nothing;
-
 const S0: ShardId = ShardId(0);
 const CLIENT: Peer = Peer::Client(1);
 
 fn node(n: u32) -> (Node, Env) {
-    let env = Env {
-        clock: Arc::new(Nothing),
-        dice: Arc::new(Nothing),
-        disk: Arc::new(TestDisk::default()),
-        net: Arc::new(Nothing),
-        probe: Arc::new(NoProbe),
-    };
-    (Node::open(NodeId(n), &env, Options::default()).expect("a fresh disk"), env)
+    crate::scans::node(n, Options::default())
 }
 
 fn replica(n: u32, disk: DiskId) -> Replica {

@@ -14,7 +14,7 @@ use miroir_store::wire::{Message, NameRange, decode, encode};
 
 use crate::disk::{Rng, TestDisk};
 
-pub struct Nothing;
+struct Nothing;
 
 impl Clock for Nothing {
     fn now(&self) -> Nanos {
@@ -36,6 +36,18 @@ impl Net for Nothing {
     }
 }
 
+/// A node on an empty disk of its own. Nothing comes to it but what it is handed.
+pub fn node(n: u32, options: Options) -> (Node, Env) {
+    let env = Env {
+        clock: Arc::new(Nothing),
+        dice: Arc::new(Nothing),
+        disk: Arc::new(TestDisk::default()),
+        net: Arc::new(Nothing),
+        probe: Arc::new(NoProbe),
+    };
+    (Node::open(NodeId(n), &env, options).expect("a fresh disk"), env)
+}
+
 /// Three nodes that hold shard 0, and a client.
 struct Cluster {
     nodes: Vec<(Node, Env)>,
@@ -51,15 +63,7 @@ impl Cluster {
     fn new(seed: u64) -> Cluster {
         let mut nodes = Vec::new();
         for n in 0..3 {
-            let env = Env {
-                clock: Arc::new(Nothing),
-                dice: Arc::new(Nothing),
-                disk: Arc::new(TestDisk::default()),
-                net: Arc::new(Nothing),
-                probe: Arc::new(NoProbe),
-            };
-            let options = Options { flush_writes: 20, ..Options::default() };
-            nodes.push((Node::open(NodeId(n), &env, options).expect("a fresh disk"), env));
+            nodes.push(node(n, Options { flush_writes: 20, ..Options::default() }));
         }
         let replica = |(n, (node, _)): (usize, &(Node, Env))| Replica {
             node: NodeId(n as u32),

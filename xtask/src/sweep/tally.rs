@@ -17,7 +17,7 @@ use crate::catalog::Entry;
 use crate::partition::Partition;
 use crate::record::Recorded;
 
-pub use parts::{AT_FULL_LOAD, Lost, Most, OF_STEADY_AT_MOST, Point, Reached, Served};
+pub use parts::{AT_FULL_LOAD, Lost, Most, OF_STEADY_AT_MOST, Point, Reached, Served, times};
 
 /// A run counts as well served when at least this share of its writes was acked.
 pub const WELL_ACKED_PERCENT: u64 = 90;
@@ -170,12 +170,10 @@ impl Tally {
         let stages = self.service.iter().filter(|(stage, _)| self.id == AT_FULL_LOAD && *stage != STEADY);
         let paused =
             stages.filter_map(|(stage, it)| Some((stage, it.p999_of_steady().filter(|it| *it > OF_STEADY_AT_MOST)?)));
-        let times = |twentieths: u64| format!("{:.2}", twentieths as f64 / 20.0);
-        paused
-            .map(|(stage, it)| {
-                format!("in {stage} p99.9 of the gaps between acked writes is {} times the steady one", times(it))
-            })
-            .collect()
+        let words = |(stage, p999): (&String, u64)| {
+            format!("in {stage} p99.9 of the gaps between acked writes is {} the steady one", times(p999))
+        };
+        paused.map(words).collect()
     }
 
     /// The sums, for a script, with what follows from them.
@@ -190,7 +188,7 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use miroir_sim::record::Record;
+    use miroir_sim::record::{Gaps, Record, Service};
 
     use super::*;
 
@@ -205,6 +203,24 @@ mod tests {
     fn entry(marks: &[&str]) -> Entry {
         let marks: Vec<String> = marks.iter().map(|&mark| mark.to_owned()).collect();
         serde_json::from_value(json!({"id": "a", "marks": marks})).unwrap()
+    }
+
+    #[test]
+    fn pauses_are_those_of_a_thousand_gaps() {
+        let pauses = |id: &str, length: u64, gaps: usize| {
+            let of_steady = Gaps::of(&vec![length; gaps], 100);
+            let steady = Service { gap_p999_ns: 100, ..Service::default() };
+            let drain = Service { of_steady, ..Service::default() };
+            let service = [(STEADY.to_owned(), steady), ("Drain".to_owned(), drain)].into();
+            let mut tally = Tally::new(&serde_json::from_value(json!({"id": id, "marks": []})).unwrap());
+            tally.add(&run(Record { service, ..blank() }), false);
+            tally.pauses()
+        };
+        let pause = "in Drain p99.9 of the gaps between acked writes is 2.05 times the steady one";
+        assert_eq!(pauses(AT_FULL_LOAD, 201, 1_000), [pause]);
+        assert!(pauses(AT_FULL_LOAD, 200, 1_000).is_empty());
+        assert!(pauses(AT_FULL_LOAD, 201, 999).is_empty());
+        assert!(pauses("a", 201, 1_000).is_empty());
     }
 
     #[test]

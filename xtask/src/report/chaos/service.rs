@@ -5,7 +5,7 @@ use miroir_sim::record::STEADY;
 use crate::data::Row;
 use crate::print::counted;
 use crate::report::tables::{Table, number};
-use crate::sweep::{AT_FULL_LOAD, OF_STEADY_AT_MOST, Served, Tally};
+use crate::sweep::{AT_FULL_LOAD, OF_STEADY_AT_MOST, Served, Tally, times};
 
 use super::{coverage, not_yet, stage_place};
 
@@ -79,11 +79,6 @@ fn us(ns: u64) -> String {
 
 fn thousandths(permille: u64) -> String {
     format!("{:.2}", permille as f64 / 1e3)
-}
-
-/// Of a steady p99.9.
-fn times(twentieths: u64) -> String {
-    format!("{:.2} times", twentieths as f64 / 20.0)
 }
 
 fn judged(value: u64, most: u64, text: String) -> String {

@@ -82,6 +82,11 @@ pub const AT_FULL_LOAD: &str = "cutover/concurrent_migration_writes";
 /// What it promises of a stage's p99.9 of the gaps, in twentieths of the steady one.
 pub const OF_STEADY_AT_MOST: u64 = 40;
 
+/// Twentieths of a steady p99.9, in words.
+pub fn times(twentieths: u64) -> String {
+    format!("{:.2} times", twentieths as f64 / 20.0)
+}
+
 impl Served {
     /// The p99.9 of the gaps in twentieths of the steady one; `None` of fewer than a thousand gaps, which have none.
     pub fn p999_of_steady(&self) -> Option<u64> {
