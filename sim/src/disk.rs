@@ -65,12 +65,18 @@ struct State {
     /// What faults add to each sync now.
     stalled: Nanos,
     latency: Nanos,
+    /// The waits of at least [`LONG_WAIT`], in order.
+    waits: Vec<(Nanos, Nanos)>,
     ids: Stream,
     fates: Stream,
     severities: Stream,
     speeds: Stream,
     flips: Stream,
 }
+
+/// A process that waits this long for its disk stands still as far as others can see, in simulated nanoseconds. Only a disk
+/// that stalls takes so long.
+pub const LONG_WAIT: Nanos = 10 * MILLIS;
 
 /// What a crash left of the unsynced operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,6 +110,7 @@ impl SimDisk {
             failing: 0,
             stalled: 0,
             latency: 0,
+            waits: Vec::new(),
             ids: dice.stream("disk-id", key),
             fates: dice.stream("disk-crash", key),
             severities: dice.stream("disk-crash-severity", key),
@@ -216,6 +223,11 @@ impl SimDisk {
     pub fn unstall(&self, by: Nanos) {
         let mut state = self.state();
         state.stalled = state.stalled.saturating_sub(by);
+    }
+
+    /// From when to when the process waited for this disk, or was to wait when it died: each wait of at least [`LONG_WAIT`].
+    pub fn long_waits(&self) -> Vec<(Nanos, Nanos)> {
+        self.state().waits.clone()
     }
 
     /// Ends every armed failure: crash, failing operations and syncs, fullness, stalls.

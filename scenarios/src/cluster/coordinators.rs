@@ -88,9 +88,6 @@ impl Cluster {
             ..coordinator::Options::default()
         };
         options.reconcile.unverified = cluster.skip_verify;
-        if timing.collect_every_ms > 0 {
-            options.collect_every = Some(millis(timing.collect_every_ms));
-        }
         options.migration.page_documents = timing.page_documents;
         options.migration.page_interval = millis(timing.page_interval_ms);
         if timing.collect_every_ms > 0 {

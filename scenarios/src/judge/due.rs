@@ -3,8 +3,8 @@
 //! Passes over a shard begin one period apart, or as soon as the last has ended. The first pass that begins after a window
 //! has opened reads whoever holds the version, and is verified on a majority of those who lacked it. So the window is
 //! closed when that pass has finished, and the pass begins at most one period later. What delays it is known: the coordinator
-//! was dead or paused, and counts its period anew; a commit made the shard's pass void; a replica was being readmitted, and
-//! no pass is made meanwhile. How long a pass takes is not judged here: one that waits for a dead node waits.
+//! was dead or paused, and counts its period anew; its disk stalled, and it stood still until then; a commit made the shard's
+//! pass void; a replica was being readmitted, and no pass is made meanwhile. How long a pass takes is not judged here: one that waits for a dead node waits.
 //!
 //! Shards share the passes that may be under way at once: with more shards than that, when a pass begins is not judged, but
 //! what it has left open is.
@@ -22,14 +22,15 @@ use crate::cluster::Cluster;
 pub(super) fn judge(it: &Cluster, windows: &[Window], books: &Books) -> Option<Finding> {
     let options = Options::default();
     let shared = it.plan.cluster.shards as usize > options.anti_entropy_passes;
-    let away = it.world.away(it.directory.coordinator());
-    let away = away.into_iter().map(|(from, to)| (from, to.unwrap_or(Nanos::MAX)));
-    let away: Vec<(Nanos, Nanos)> = away.collect();
+    let coordinator = it.directory.coordinator();
+    let away = it.world.away(coordinator).into_iter().map(|(from, to)| Delay::anew(from, to.unwrap_or(Nanos::MAX)));
+    let waits = it.world.long_waits(coordinator).into_iter().map(|(from, to)| Delay { from, to, anew: false });
+    let absences: Vec<Delay> = away.chain(waits).collect();
     let period = if shared { Nanos::MAX } else { it.plan.cluster.anti_entropy_period_ms * MILLIS };
     let pace = Pace { period, look: options.resend };
     windows.iter().filter(|window| opened_by_skipping(window, books)).find_map(|window| {
         let shard = ShardId(window.shard);
-        let delays = delays(books, shard, &away);
+        let delays = delays(books, shard, &absences);
         let turns = books.turns.get(&shard).map_or(&[][..], Vec::as_slice);
         let due = due(window.opened_at, turns, &delays, pace);
         let closed = window.closed_at.unwrap_or(Nanos::MAX);
@@ -49,27 +50,43 @@ struct Pace {
 }
 
 /// What puts the passes over a shard off, from when to when.
-fn delays(books: &Books, shard: ShardId, away: &[(Nanos, Nanos)]) -> Vec<(Nanos, Nanos)> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Delay {
+    from: Nanos,
+    to: Nanos,
+    /// The period is counted anew from its end; if not, a pass that has become due meanwhile begins then.
+    anew: bool,
+}
+
+impl Delay {
+    const fn anew(from: Nanos, to: Nanos) -> Delay {
+        Delay { from, to, anew: true }
+    }
+}
+
+/// What puts the passes over a shard off: that the coordinator stands still, and what is done to the shard.
+fn delays(books: &Books, shard: ShardId, absences: &[Delay]) -> Vec<Delay> {
     let commits: Vec<_> = books.config_log.iter().filter(|(_, config)| config.shard == shard).collect();
     let ends = commits.iter().skip(1).map(|(at, _)| *at).chain([Nanos::MAX]);
     let spans = commits.iter().zip(ends).map(|((at, config), end)| {
         // A commit is an instant, unless it begins a readmission.
-        (*at, if config.recovering.is_empty() { *at } else { end })
+        Delay::anew(*at, if config.recovering.is_empty() { *at } else { end })
     });
-    let mut delays: Vec<(Nanos, Nanos)> = spans.chain(away.iter().copied()).collect();
+    let mut delays: Vec<Delay> = spans.chain(absences.iter().copied()).collect();
     delays.sort_unstable();
     delays
 }
 
 /// By when a window that opened at `opened` has to be closed. `turns` and `delays` are in order.
-fn due(opened: Nanos, turns: &[Turn], delays: &[(Nanos, Nanos)], pace: Pace) -> Nanos {
+fn due(opened: Nanos, turns: &[Turn], delays: &[Delay], pace: Pace) -> Nanos {
     let period = pace.period.saturating_add(pace.look);
     let mut due = opened.saturating_add(period);
     let put_off = |due: Nanos, since: Nanos| {
-        let of_span = |due: Nanos, &(from, to): &(Nanos, Nanos)| {
-            if from <= due && to >= since { due.max(to.saturating_add(period)) } else { due }
+        let by = |due: Nanos, delay: &Delay| {
+            let then = if delay.anew { period } else { pace.look };
+            if delay.from <= due && delay.to >= since { due.max(delay.to.saturating_add(then)) } else { due }
         };
-        delays.iter().fold(due, of_span)
+        delays.iter().fold(due, by)
     };
     // One that is under way runs to its end, and the next begins behind it.
     let running = turns.iter().rev().find(|turn| turn.began < opened);
@@ -83,8 +100,8 @@ fn due(opened: Nanos, turns: &[Turn], delays: &[(Nanos, Nanos)], pace: Pace) -> 
             Some(ended) => return ended,
             // It became void at some time after it had begun; another one follows.
             None => {
-                let void = delays.iter().find(|(_, to)| *to >= turn.began);
-                due = due.max(void.map_or(turn.began, |(_, to)| *to).saturating_add(period));
+                let void = delays.iter().find(|delay| delay.anew && delay.to >= turn.began);
+                due = due.max(void.map_or(turn.began, |delay| delay.to).saturating_add(period));
             }
         }
     }
@@ -117,11 +134,23 @@ mod tests {
     #[test]
     fn who_was_away_counts_the_period_anew() {
         let turns = [turn(150, None), turn(490, Some(510))];
-        assert_eq!(due(100, &turns, &[(160, 400)], PACE), 510);
+        assert_eq!(due(100, &turns, &[Delay::anew(160, 400)], PACE), 510);
         assert_eq!(due(100, &turns, &[], PACE), 250, "the second began too late without a reason");
-        assert_eq!(due(100, &turns, &[(160, 300)], PACE), 400, "and too late after that one");
-        assert_eq!(due(100, &[turn(390, Some(430))], &[(90, 300)], PACE), 430);
-        assert_eq!(due(100, &[], &[(90, Nanos::MAX)], PACE), Nanos::MAX);
+        assert_eq!(due(100, &turns, &[Delay::anew(160, 300)], PACE), 400, "and too late after that one");
+        assert_eq!(due(100, &[turn(390, Some(430))], &[Delay::anew(90, 300)], PACE), 430);
+        assert_eq!(due(100, &[], &[Delay::anew(90, Nanos::MAX)], PACE), Nanos::MAX);
+    }
+
+    #[test]
+    fn who_waited_for_its_disk_begins_what_is_due_at_once() {
+        let wait = |from, to| Delay { from, to, anew: false };
+        assert_eq!(due(100, &[turn(305, Some(320))], &[wait(150, 300)], PACE), 320);
+        assert_eq!(due(100, &[turn(350, Some(360))], &[wait(150, 300)], PACE), 310, "and not a period later");
+        assert_eq!(due(100, &[turn(195, Some(205))], &[wait(110, 150)], PACE), 205, "nothing was due meanwhile");
+        assert_eq!(due(100, &[turn(250, Some(260))], &[wait(110, 150)], PACE), 200);
+        // It dies as it wakes, and the next life counts anew.
+        let delays = [wait(150, 300), Delay::anew(300, 400)];
+        assert_eq!(due(100, &[turn(490, Some(510))], &delays, PACE), 510);
     }
 
     #[test]

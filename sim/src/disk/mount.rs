@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, MutexGuard};
 
-use super::{Change, Event, MICROS, MILLIS, Nanos, Random, SimDisk, State, lock, xxh3_64};
+use super::{Change, Event, LONG_WAIT, MICROS, MILLIS, Nanos, Random, SimDisk, State, lock, xxh3_64};
 
 /// One life's access to a disk. Fails for ever once that life is over.
 #[derive(Clone, Debug)]
@@ -57,7 +57,13 @@ impl Mount {
 
     /// The modelled latency of everything since the last call, in simulated nanoseconds. The caller sleeps it.
     pub fn take_latency(&self) -> Nanos {
-        self.alive().map_or(0, |mut state| std::mem::take(&mut state.latency))
+        let Ok(mut state) = self.alive() else { return 0 };
+        let latency = std::mem::take(&mut state.latency);
+        if latency >= LONG_WAIT {
+            let now = self.disk.0.timers.now();
+            state.waits.push((now, now.saturating_add(latency)));
+        }
+        latency
     }
 
     fn alive(&self) -> io::Result<MutexGuard<'_, State>> {

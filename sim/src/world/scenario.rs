@@ -182,6 +182,14 @@ impl World {
         self.state().process(process).away.clone()
     }
 
+    /// From when to when a process waited for a disk that stalled, in order (see [`SimDisk::long_waits`]).
+    pub fn long_waits(&self, process: ProcessId) -> Vec<(Nanos, Nanos)> {
+        let disks = self.state().process(process).disks.clone();
+        let mut waits: Vec<_> = disks.iter().flat_map(SimDisk::long_waits).collect();
+        waits.sort_unstable();
+        waits
+    }
+
     /// The system under test reached a point that faults may wait for, such as a stage. Faults that begin at once do so before this returns:
     /// a process that crashes here gets no further than its next await, and whatever it sends or writes until then is lost.
     pub fn signal(&self, name: &str, text: &str) {
