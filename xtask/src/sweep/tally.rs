@@ -79,48 +79,83 @@ impl Tally {
         }
     }
 
-    pub fn add(&mut self, run: &Recorded, compared: bool) {
+    /// The sums of one run. `compared`: it ran in two processes.
+    fn of(run: &Recorded, compared: bool) -> Tally {
         let record = &run.record;
-        let (low, high) = self.bounds.unwrap_or((record.seed, record.seed));
-        self.bounds = Some((low.min(record.seed), high.max(record.seed)));
-        *self.verdicts.entry(record.verdict).or_default() += 1;
-        self.acked += record.acked;
-        self.rejected += record.rejected;
-        self.unknown += record.unknown;
-        self.windows.transient += record.windows.transient;
-        self.windows.superseded += record.windows.superseded;
-        self.windows.permanent += record.windows.permanent;
-        self.windows.total_ns = self.windows.total_ns.saturating_add(record.windows.total_ns);
-        self.windows.max_ns = self.windows.max_ns.max(record.windows.max_ns);
-        self.lost.add(record);
-        self.losses.merge(&record.losses);
-        self.refusals += record.refusals.len() as u64;
-        self.migrations.done += record.migrations.done;
-        self.migrations.aborted += record.migrations.aborted;
-        self.migrations.refused += record.migrations.refused;
-        self.migrated += u64::from(record.migrations.done > 0);
-        self.well_acked += u64::from(run.acked_percent().is_some_and(|percent| percent >= WELL_ACKED_PERCENT));
-        self.compared += u64::from(compared);
-        self.simulated_ns = self.simulated_ns.saturating_add(record.simulated_ns);
-        self.most.add(record);
-        self.matrix.merge(&record.matrix);
-        for (kind, count) in &record.faults {
-            *self.faults.entry(kind.clone()).or_default() += count;
+        let reached = record.marks.iter().filter(|(_, times)| **times > 0);
+        let served = record.service.iter().map(|(stage, met)| (stage.clone(), Served::of(met, record)));
+        Tally {
+            id: record.scenario.clone(),
+            declared: Vec::new(),
+            verdicts: [(record.verdict, 1)].into(),
+            marks: reached.map(|(mark, &times)| (mark.clone(), Reached { seeds: 1, times })).collect(),
+            failing: if record.verdict == Verdict::Pass { Vec::new() } else { vec![record.seed] },
+            bounds: Some((record.seed, record.seed)),
+            acked: record.acked,
+            rejected: record.rejected,
+            unknown: record.unknown,
+            windows: record.windows.clone(),
+            lost: Lost::of(record),
+            losses: record.losses.clone(),
+            refusals: record.refusals.len() as u64,
+            migrations: record.migrations.clone(),
+            migrated: u64::from(record.migrations.done > 0),
+            well_acked: u64::from(run.acked_percent().is_some_and(|percent| percent >= WELL_ACKED_PERCENT)),
+            compared: u64::from(compared),
+            simulated_ns: record.simulated_ns,
+            most: Most::of(record),
+            faults: record.faults.clone(),
+            matrix: record.matrix.clone(),
+            service: served.collect(),
+            predictions: record.prediction.iter().map(Point::of).collect(),
         }
-        for (stage, met) in &record.service {
-            self.service.entry(stage.clone()).or_default().add(met, record);
+    }
+
+    /// Adds one run.
+    pub fn add(&mut self, run: &Recorded, compared: bool) {
+        self.merge(&Tally::of(run, compared));
+    }
+
+    /// Adds other runs of the same scenario.
+    pub fn merge(&mut self, more: &Tally) {
+        self.bounds = match (self.bounds, more.bounds) {
+            (Some((low, high)), Some((least, greatest))) => Some((low.min(least), high.max(greatest))),
+            (bounds, None) | (None, bounds) => bounds,
+        };
+        add(&mut self.verdicts, &more.verdicts);
+        for (mark, reached) in &more.marks {
+            let sum = self.marks.entry(mark.clone()).or_default();
+            sum.seeds += reached.seeds;
+            sum.times += reached.times;
         }
-        if let Some(prediction) = &record.prediction {
-            Point::predict(&mut self.predictions, prediction);
+        self.failing.extend(&more.failing);
+        self.failing.sort_unstable();
+        self.acked += more.acked;
+        self.rejected += more.rejected;
+        self.unknown += more.unknown;
+        self.windows.transient += more.windows.transient;
+        self.windows.superseded += more.windows.superseded;
+        self.windows.permanent += more.windows.permanent;
+        self.windows.total_ns = self.windows.total_ns.saturating_add(more.windows.total_ns);
+        self.windows.max_ns = self.windows.max_ns.max(more.windows.max_ns);
+        self.lost.merge(&more.lost);
+        self.losses.merge(&more.losses);
+        self.refusals += more.refusals;
+        self.migrations.done += more.migrations.done;
+        self.migrations.aborted += more.migrations.aborted;
+        self.migrations.refused += more.migrations.refused;
+        self.migrated += more.migrated;
+        self.well_acked += more.well_acked;
+        self.compared += more.compared;
+        self.simulated_ns = self.simulated_ns.saturating_add(more.simulated_ns);
+        self.most.merge(&more.most);
+        add(&mut self.faults, &more.faults);
+        self.matrix.merge(&more.matrix);
+        for (stage, served) in &more.service {
+            self.service.entry(stage.clone()).or_default().merge(served);
         }
-        for (mark, times) in record.marks.iter().filter(|(_, times)| **times > 0) {
-            let reached = self.marks.entry(mark.clone()).or_default();
-            reached.seeds += 1;
-            reached.times += times;
-        }
-        if record.verdict != Verdict::Pass {
-            let at = self.failing.partition_point(|seed| *seed < record.seed);
-            self.failing.insert(at, record.seed);
+        for point in &more.predictions {
+            Point::put(&mut self.predictions, point);
         }
     }
 
@@ -183,6 +218,12 @@ impl Tally {
         value["unreached"] = json!(self.unreached());
         value["pauses"] = json!(self.pauses());
         value
+    }
+}
+
+fn add<K: Ord + Clone>(sums: &mut BTreeMap<K, u64>, more: &BTreeMap<K, u64>) {
+    for (key, count) in more {
+        *sums.entry(key.clone()).or_default() += count;
     }
 }
 
@@ -253,6 +294,28 @@ mod tests {
         runs.iter().rev().for_each(|it| other.add(it, false));
         assert_eq!(one, other);
         assert_eq!((one.lost.writes, one.lost.squared, one.lost.by_acked), (15, 125, 250));
+    }
+
+    #[test]
+    fn a_sweep_is_the_sum_of_its_parts() {
+        let runs: Vec<_> = (0..6)
+            .map(|seed| {
+                let verdict = if seed % 2 == 0 { Verdict::Pass } else { Verdict::Violation };
+                let service = Service { gaps: seed, gap_max_ns: seed, gap_p999_ns: 1, ..Service::default() };
+                let service = [(STEADY.to_owned(), service)].into();
+                let marks = [("m".to_owned(), seed)].into();
+                run(Record { verdict, acked: seed, marks, service, wall_ms: seed, ..Record::new("a", Seed(seed)) })
+            })
+            .collect();
+        let of = |runs: &[Recorded]| {
+            let mut tally = Tally::new(&entry(&["m", "never"]));
+            runs.iter().for_each(|it| tally.add(it, true));
+            tally
+        };
+        let mut parts = of(&runs[3..]);
+        parts.merge(&of(&runs[..3]));
+        assert_eq!(parts, of(&runs));
+        assert_eq!((parts.seeds(), parts.failing(), parts.unreached()), (6, &[1, 3, 5].map(Seed)[..], vec!["never"]));
     }
 
     #[test]

@@ -25,12 +25,17 @@ pub struct Lost {
 }
 
 impl Lost {
-    pub fn add(&mut self, record: &Record) {
+    /// Of one run.
+    pub fn of(record: &Record) -> Lost {
         let (lost, acked) = (lost_writes(record), record.acked);
-        self.writes += lost;
-        self.squared += lost * lost;
-        self.by_acked += lost * acked;
-        self.acked_squared += acked * acked;
+        Lost { writes: lost, squared: lost * lost, by_acked: lost * acked, acked_squared: acked * acked }
+    }
+
+    pub fn merge(&mut self, more: &Lost) {
+        self.writes += more.writes;
+        self.squared += more.squared;
+        self.by_acked += more.by_acked;
+        self.acked_squared += more.acked_squared;
     }
 }
 
@@ -48,10 +53,15 @@ pub struct Most {
 }
 
 impl Most {
-    pub fn add(&mut self, record: &Record) {
-        self.acked = self.acked.max(record.acked);
-        self.wall_ms = self.wall_ms.max(record.wall_ms);
-        self.peak_kib = self.peak_kib.max(record.peak_kib);
+    /// Of one run.
+    pub fn of(record: &Record) -> Most {
+        Most { acked: record.acked, wall_ms: record.wall_ms, peak_kib: record.peak_kib }
+    }
+
+    pub fn merge(&mut self, more: &Most) {
+        self.acked = self.acked.max(more.acked);
+        self.wall_ms = self.wall_ms.max(more.wall_ms);
+        self.peak_kib = self.peak_kib.max(more.peak_kib);
     }
 }
 
@@ -93,20 +103,38 @@ impl Served {
         (self.of_steady.count >= 1_000).then(|| self.of_steady.p999())
     }
 
-    /// Adds one run's. Where it has no steady state, there is nothing to compare with.
-    pub fn add(&mut self, met: &Service, record: &Record) {
-        self.runs += 1;
-        self.lasted_ns = self.lasted_ns.saturating_add(met.lasted_ns);
-        self.acked += met.acked;
-        self.gaps += met.gaps;
-        self.p50_ns = self.p50_ns.saturating_add(met.p50_ns);
-        self.p99_ns = self.p99_ns.saturating_add(met.p99_ns);
-        self.gap_max_ns = self.gap_max_ns.max(met.gap_max_ns);
-        let Some(steady) = record.service.get(STEADY).filter(|steady| steady.gap_p999_ns > 0) else { return };
-        self.of_steady.merge(&met.of_steady);
-        self.alike.merge(&met.alike);
-        let beyond = met.gap_max_ns.saturating_sub(steady.gap_max_ns) * 1_000;
-        self.beyond_steady_permille = self.beyond_steady_permille.max(beyond / record.round_trip_ns.max(1));
+    /// Of one run. Where it has no steady state, there is nothing to compare with.
+    pub fn of(met: &Service, record: &Record) -> Served {
+        let mut served = Served {
+            runs: 1,
+            lasted_ns: met.lasted_ns,
+            acked: met.acked,
+            gaps: met.gaps,
+            p50_ns: met.p50_ns,
+            p99_ns: met.p99_ns,
+            gap_max_ns: met.gap_max_ns,
+            ..Served::default()
+        };
+        if let Some(steady) = record.service.get(STEADY).filter(|steady| steady.gap_p999_ns > 0) {
+            served.of_steady = met.of_steady.clone();
+            served.alike = met.alike.clone();
+            let beyond = met.gap_max_ns.saturating_sub(steady.gap_max_ns) * 1_000;
+            served.beyond_steady_permille = beyond / record.round_trip_ns.max(1);
+        }
+        served
+    }
+
+    pub fn merge(&mut self, more: &Served) {
+        self.runs += more.runs;
+        self.lasted_ns = self.lasted_ns.saturating_add(more.lasted_ns);
+        self.acked += more.acked;
+        self.gaps += more.gaps;
+        self.p50_ns = self.p50_ns.saturating_add(more.p50_ns);
+        self.p99_ns = self.p99_ns.saturating_add(more.p99_ns);
+        self.gap_max_ns = self.gap_max_ns.max(more.gap_max_ns);
+        self.of_steady.merge(&more.of_steady);
+        self.alike.merge(&more.alike);
+        self.beyond_steady_permille = self.beyond_steady_permille.max(more.beyond_steady_permille);
     }
 }
 
@@ -129,7 +157,8 @@ pub struct Point {
 }
 
 impl Point {
-    fn of(prediction: &Prediction) -> Point {
+    /// Of one run.
+    pub fn of(prediction: &Prediction) -> Point {
         let Prediction { replication, joiners, loss_millionths, exposed, .. } = *prediction;
         Point {
             replication,
@@ -146,11 +175,6 @@ impl Point {
     /// By what points are told apart, and sorted.
     pub fn key(&self) -> (u32, u32, u64) {
         (self.replication, self.joiners, self.loss_millionths)
-    }
-
-    /// Adds one run's prediction where it belongs.
-    pub fn predict(points: &mut Vec<Point>, prediction: &Prediction) {
-        Point::put(points, &Point::of(prediction));
     }
 
     /// Adds a point to its like, or puts it in its place.
@@ -191,10 +215,10 @@ mod tests {
             ..Record::new("a", Seed(1))
         };
         let mut served = Served::default();
-        served.add(&run(&[900, 7]), &record);
+        served.merge(&Served::of(&run(&[900, 7]), &record));
         assert_eq!((served.p999_of_steady(), served.of_steady.longest()), (None, 180));
         for n in 0..1_998 {
-            served.add(&run(&[if n < 3 { 203 } else { 10 }]), &record);
+            served.merge(&Served::of(&run(&[if n < 3 { 203 } else { 10 }]), &record));
         }
         // Of 2,000 gaps two may be longer: that of 9 times the steady one, and one of the three.
         assert_eq!((served.p999_of_steady(), served.of_steady.count), (Some(41), 2_000));
@@ -210,8 +234,8 @@ mod tests {
             Record { service, round_trip_ns, ..Record::new("a", Seed(1)) }
         };
         let mut served = Served::default();
-        served.add(&service(300, 900), &run(service(200, 800), 50));
-        served.add(&service(300, 500), &run(service(600, 900), 50));
+        served.merge(&Served::of(&service(300, 900), &run(service(200, 800), 50)));
+        served.merge(&Served::of(&service(300, 500), &run(service(600, 900), 50)));
         assert_eq!((served.runs, served.gap_max_ns, served.beyond_steady_permille), (2, 900, 2_000));
     }
 
@@ -228,7 +252,7 @@ mod tests {
         };
         let mut points = Vec::new();
         for it in [prediction(9, 1), prediction(2, 2), prediction(9, 4)] {
-            Point::predict(&mut points, &it);
+            Point::put(&mut points, &Point::of(&it));
         }
         let told: Vec<_> = points.iter().map(|it| (it.loss_millionths, it.runs, it.missing)).collect();
         assert_eq!(told, [(2, 1, 2), (9, 2, 5)]);
