@@ -74,8 +74,8 @@ struct State {
     flips: Stream,
 }
 
-/// A process that waits this long for its disk stands still as far as others can see, in simulated nanoseconds. Only a disk
-/// that stalls takes so long.
+/// The least wait for a disk, in simulated nanoseconds, that [`SimDisk::long_waits`] remembers: one in which a process stands
+/// still as far as others can see.
 pub const LONG_WAIT: Nanos = 10 * MILLIS;
 
 /// What a crash left of the unsynced operations.
@@ -178,6 +178,11 @@ impl SimDisk {
         state.broken = false;
         state.crash_at = None;
         state.latency = 0;
+        // Nobody waits any longer.
+        let now = self.0.timers.now();
+        for (_, to) in state.waits.iter_mut().rev().take_while(|(_, to)| *to > now) {
+            *to = now;
+        }
         drop(guard);
         let CrashReport { survived, torn, lost } = report;
         self.record(Event::DiskCrash { process: self.0.process, survived, torn, lost, hash: hasher.digest() });
@@ -225,7 +230,7 @@ impl SimDisk {
         state.stalled = state.stalled.saturating_sub(by);
     }
 
-    /// From when to when the process waited for this disk, or was to wait when it died: each wait of at least [`LONG_WAIT`].
+    /// From when to when its process waited for this disk, in order: each wait that was to take at least [`LONG_WAIT`].
     pub fn long_waits(&self) -> Vec<(Nanos, Nanos)> {
         self.state().waits.clone()
     }

@@ -115,8 +115,8 @@ pub trait Net: Send + Sync {
 pub enum Event {
     /// A node opened its disk; `copies` is what it found there.
     Opened { node: NodeId, disk: DiskId, copies: Vec<Copy> },
-    /// A node turned a client's writes away: they were made under `epoch`, and it has installed an earlier one, or a later
-    /// one under which its copy does not serve.
+    /// A node turned a client's writes away: they were made under `epoch`, and it has installed an earlier one, or its copy
+    /// does not serve under the one that it has installed.
     Fenced { node: NodeId, shard: ShardId, epoch: Epoch, installed: Epoch, writes: Vec<(Key, Version)> },
     /// A node did what a client asked for under the configuration that it has installed: the client knew the one of `epoch`,
     /// and was told.

@@ -3,12 +3,14 @@
 //! Passes over a shard begin one period apart, or as soon as the last has ended. The first pass that begins after a window
 //! has opened reads whoever holds the version, and is verified on a majority of those who lacked it. So the window is
 //! closed when that pass has finished, and the pass begins at most one period later. What delays it is known: the coordinator
-//! was dead or paused, and counts its period anew; its disk stalled, and it stood still until then; a commit made the shard's
-//! pass void; a replica was being readmitted, and no pass is made meanwhile. How long a pass takes is not judged here: one that waits for a dead node waits.
+//! was dead or paused, and counts its period anew; it waited for its disk when the pass became due; a commit made the shard's
+//! pass void; a replica was being readmitted, and no pass is made meanwhile. How long a pass takes is not judged here: one
+//! that waits for a dead node waits.
 //!
 //! Shards share the passes that may be under way at once: with more shards than that, when a pass begins is not judged, but
 //! what it has left open is.
 
+use miroir_sim::disk::LONG_WAIT;
 use miroir_sim::oracle::durable::Window;
 use miroir_sim::time::{MILLIS, Nanos, in_seconds};
 use miroir_store::coordinator::Options;
@@ -27,7 +29,7 @@ pub(super) fn judge(it: &Cluster, windows: &[Window], books: &Books) -> Option<F
     let waits = it.world.long_waits(coordinator).into_iter().map(|(from, to)| Delay { from, to, anew: false });
     let absences: Vec<Delay> = away.chain(waits).collect();
     let period = if shared { Nanos::MAX } else { it.plan.cluster.anti_entropy_period_ms * MILLIS };
-    let pace = Pace { period, look: options.resend };
+    let pace = Pace { period, look: options.resend + LONG_WAIT };
     windows.iter().filter(|window| opened_by_skipping(window, books)).find_map(|window| {
         let shard = ShardId(window.shard);
         let delays = delays(books, shard, &absences);
@@ -42,7 +44,8 @@ pub(super) fn judge(it: &Cluster, windows: &[Window], books: &Books) -> Option<F
     })
 }
 
-/// How often passes begin, and how often at least the coordinator looks whether one is due.
+/// How often passes begin, and how often at least the coordinator looks whether one is due: it sleeps no longer than it waits
+/// for answers, after waits for its disk that are too short to be known one by one.
 #[derive(Clone, Copy)]
 struct Pace {
     period: Nanos,
@@ -54,7 +57,8 @@ struct Pace {
 struct Delay {
     from: Nanos,
     to: Nanos,
-    /// The period is counted anew from its end; if not, a pass that has become due meanwhile begins then.
+    /// The period is counted anew from its end. If not, it is a wait for the disk: the coordinator looked what is due as it
+    /// began to wait, and does so again when it has waited.
     anew: bool,
 }
 
@@ -83,15 +87,19 @@ fn due(opened: Nanos, turns: &[Turn], delays: &[Delay], pace: Pace) -> Nanos {
     let mut due = opened.saturating_add(period);
     let put_off = |due: Nanos, since: Nanos| {
         let by = |due: Nanos, delay: &Delay| {
-            let then = if delay.anew { period } else { pace.look };
-            if delay.from <= due && delay.to >= since { due.max(delay.to.saturating_add(then)) } else { due }
+            let (from, then) = match delay.anew {
+                true => (delay.from, period),
+                // What was due when it began is no later for it.
+                false => (delay.from.saturating_add(pace.look).saturating_add(1), pace.look),
+            };
+            if from <= due && delay.to >= since { due.max(delay.to.saturating_add(then)) } else { due }
         };
         delays.iter().fold(due, by)
     };
-    // One that is under way runs to its end, and the next begins behind it.
+    // One that is under way runs to its end, and the next begins behind it: when the coordinator looks the next time.
     let running = turns.iter().rev().find(|turn| turn.began < opened);
     if let Some(ended) = running.and_then(|turn| turn.ended).filter(|ended| *ended > opened) {
-        due = due.max(ended.saturating_add(pace.look));
+        due = due.max(ended.saturating_add(pace.look).saturating_add(1));
     }
     for turn in turns.iter().filter(|turn| turn.began >= opened) {
         due = put_off(due, opened);
@@ -148,6 +156,11 @@ mod tests {
         assert_eq!(due(100, &[turn(350, Some(360))], &[wait(150, 300)], PACE), 310, "and not a period later");
         assert_eq!(due(100, &[turn(195, Some(205))], &[wait(110, 150)], PACE), 205, "nothing was due meanwhile");
         assert_eq!(due(100, &[turn(250, Some(260))], &[wait(110, 150)], PACE), 200);
+        assert_eq!(due(100, &[turn(505, Some(520))], &[wait(195, 500)], PACE), 200, "it was due before the wait");
+        let chain = [wait(150, 300), wait(300, 550)];
+        assert_eq!(due(100, &[turn(560, Some(570))], &chain, PACE), 310, "it had a look between the two");
+        let behind_another = [turn(50, Some(400)), turn(620, Some(650))];
+        assert_eq!(due(100, &behind_another, &[wait(400, 610)], PACE), 650);
         // It dies as it wakes, and the next life counts anew.
         let delays = [wait(150, 300), Delay::anew(300, 400)];
         assert_eq!(due(100, &[turn(490, Some(510))], &delays, PACE), 510);

@@ -173,18 +173,22 @@ fn latency_is_summed_up_and_taken_once() {
     file.write_at(0, b"abc").and_then(|()| file.sync()).expect("durable");
     assert_eq!(mount.take_latency(), 110 * MICROS);
     assert_eq!(mount.take_latency(), 0);
-    let stalls = disk_with_stalls();
-    assert!(stalls > 20 * MILLIS, "{stalls}");
+    assert_eq!(disk.long_waits(), []);
 }
 
-fn disk_with_stalls() -> Nanos {
+#[test]
+fn long_waits_are_remembered_until_the_process_dies() {
     let disk = disk(1, DiskPlan { stall: Ratio::of(1, 10), stall_mean_ms: 50, ..DiskPlan::default() });
     let mount = disk.mount();
     let file = mount.open("data").expect("opens");
     for _ in 0..100 {
         file.sync().expect("syncs");
     }
-    mount.take_latency()
+    let stalls = mount.take_latency();
+    assert!(stalls > 20 * MILLIS, "{stalls}");
+    assert_eq!(disk.long_waits(), [(0, stalls)]);
+    disk.crash();
+    assert_eq!(disk.long_waits(), [(0, 0)]);
 }
 
 #[test]

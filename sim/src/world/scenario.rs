@@ -182,7 +182,7 @@ impl World {
         self.state().process(process).away.clone()
     }
 
-    /// From when to when a process waited for a disk that stalled, in order (see [`SimDisk::long_waits`]).
+    /// From when to when a process waited for its disks, in order (see [`SimDisk::long_waits`]).
     pub fn long_waits(&self, process: ProcessId) -> Vec<(Nanos, Nanos)> {
         let disks = self.state().process(process).disks.clone();
         let mut waits: Vec<_> = disks.iter().flat_map(SimDisk::long_waits).collect();
