@@ -225,7 +225,7 @@ pub struct Qualify {
     /// At most so many seeds a row; the steps of the coordinator stay whole
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: Option<u64>,
-    /// Only rows that the data lacks, or has from another build or another command
+    /// Only rows that the data lacks, or has from another build or another command; one that was interrupted goes on
     #[arg(long)]
     pub missing: bool,
 }

@@ -87,6 +87,12 @@ impl<T: Serialize + DeserializeOwned> File<T> {
         }
     }
 
+    /// Takes a row out.
+    pub fn take(&mut self, name: &str) -> Option<Row<T>> {
+        let at = self.rows.iter().position(|row| row.name == name)?;
+        Some(self.rows.remove(at))
+    }
+
     pub fn row(&self, name: &str) -> Option<&Row<T>> {
         self.rows.iter().find(|row| row.name == name)
     }
@@ -117,6 +123,8 @@ mod tests {
         let again = File::<u64>::read(&root, "x").unwrap();
         assert_eq!(again.rows, [row("a", 3), row("b", 2)]);
         assert_eq!(again.row("b"), Some(&row("b", 2)));
+        let mut less = again.clone();
+        assert_eq!((less.take("b"), less.take("b"), less.rows.len()), (Some(row("b", 2)), None, 1));
         fs::write(root.join(path("x")), "{\"v\":1,\n\"rows\":3}").unwrap();
         let failure = File::<u64>::read(&root, "x").unwrap_err();
         assert!(failure.line.starts_with("docs/data/x.json, line 2: "), "{failure}");

@@ -19,7 +19,7 @@ pub enum Subject {
     Curve,
     /// The coordinator dies before and after every step of a migration
     Steps,
-    /// 100,000 crashes of the store's engine, 64,000 flipped bits, 300,000 fuzzed inputs, a million documents reconciled
+    /// 100,000 crashes of the store's engine, 64,000 flipped bits, 100,000 fuzzed inputs of each decoder, a million documents reconciled
     Engine,
 }
 

@@ -21,7 +21,7 @@ use crate::catalog::Catalog;
 use crate::data::{File, Row};
 use crate::exit::Failure;
 use crate::print::counted;
-use crate::qualify::Subject;
+use crate::qualify::{self, Subject};
 use crate::sweep::Tally;
 
 use super::mutants;
@@ -43,6 +43,8 @@ struct Data {
     configurations: Vec<Row<Tally>>,
     curve: Vec<Row<Tally>>,
     steps: Vec<Row<Tally>>,
+    /// Rows that have fewer seeds than they are to have: name, seeds, seeds wanted.
+    not_whole: Vec<(String, u64, u64)>,
 }
 
 impl Data {
@@ -53,7 +55,12 @@ impl Data {
         let scenarios = entries.iter().map(|entry| entry.id.clone()).collect();
         let volume = entries.iter().filter_map(|entry| Some((entry.id.clone(), entry.seeds_at_most?))).collect();
         let (coverage, configurations, curve, steps) = (coverage?, configurations?, curve?, steps?);
-        Ok(Data { scenarios, volume, coverage, configurations, curve, steps }.in_order())
+        let mut data =
+            Data { scenarios, volume, coverage, configurations, curve, steps, not_whole: Vec::new() }.in_order();
+        for subject in Subject::SWEPT {
+            data.not_whole.extend(qualify::not_whole(catalog, subject, data.of(subject))?);
+        }
+        Ok(data)
     }
 
     fn in_order(mut self) -> Data {
@@ -62,6 +69,16 @@ impl Data {
         self.curve.sort_by_key(|row| curve::place(&row.measured));
         self.steps.sort_by(|one, other| one.name.cmp(&other.name));
         self
+    }
+
+    fn of(&self, subject: Subject) -> &[Row<Tally>] {
+        match subject {
+            Subject::Coverage => &self.coverage,
+            Subject::Configurations => &self.configurations,
+            Subject::Curve => &self.curve,
+            Subject::Steps => &self.steps,
+            Subject::Engine => &[],
+        }
     }
 
     fn rows(&self) -> impl Iterator<Item = &Row<Tally>> {
@@ -176,13 +193,23 @@ fn findings(data: &Data) -> String {
         lines.extend(measured.unreached().iter().map(|mark| format!("**{name}** never reached `{mark}`.")));
     }
     let missing = coverage::missing(&data.scenarios, &data.coverage);
-    let whole = if lines.is_empty() && data.rows().next().is_some() {
-        "Every run was as expected, and every declared mark was reached."
-    } else {
-        ""
-    };
+    let whole =
+        match (lines.is_empty() && data.rows().next().is_some(), missing.is_empty() && data.not_whole.is_empty()) {
+            (true, true) => "Every run was as expected, and every declared mark was reached.",
+            (true, false) => {
+                "So far every run was as expected, and every declared mark was reached, but not all has been measured."
+            }
+            (false, _) => "",
+        };
     if !missing.is_empty() {
         lines.push(format!("Not measured yet: {}.", missing.join(", ")));
+    }
+    if !data.not_whole.is_empty() {
+        let seeds = |(name, measured, wanted): &(String, u64, u64)| {
+            format!("{name} ({} of {} seeds)", number(*measured), number(*wanted))
+        };
+        let rows: Vec<String> = data.not_whole.iter().map(seeds).collect();
+        lines.push(format!("Measured in part: {}.", rows.join(", ")));
     }
     format!("{whole}\n\n{}", bullets(lines)).trim().to_owned()
 }

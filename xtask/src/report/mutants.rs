@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::data::{File, Row as Kept};
 use crate::exit::Failure;
-use crate::mutants::{DATA, Killed, Row, Sums};
+use crate::mutants::{DATA, Killed, Row, Sums, load};
 
 use super::tables::{Table, number};
 
@@ -19,6 +19,12 @@ pub fn section(root: &Path) -> Result<String, Failure> {
     let builds: Vec<&str> = rows.iter().map(|row| row.stamp.build.as_str()).collect();
     let (same, command) = (builds.iter().all(|build| *build == builds[0]), &first.stamp.command);
     let builds = if same { builds[0].to_owned() } else { format!("{} and others", builds[0]) };
+    let planted = load(root)?.mutants;
+    let missing = planted.iter().filter(|it| rows.iter().all(|row| row.measured.id != it.id));
+    let missing: Vec<&str> = missing.map(|it| it.id.as_str()).collect();
+    if !missing.is_empty() {
+        text.push_str(&format!("\n**Not measured yet: {}.**\n", missing.join(", ")));
+    }
     text.push_str(&format!("\nEach row by a command like `{command}`, with build {builds}.\n"));
     Ok(text)
 }

@@ -4,6 +4,7 @@
 mod parts;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use miroir_sim::coverage::Matrix;
 use miroir_sim::record::{Losses, Migrations, STEADY, WindowTotals};
@@ -118,43 +119,71 @@ impl Tally {
 
     /// Adds other runs of the same scenario.
     pub fn merge(&mut self, more: &Tally) {
-        self.bounds = match (self.bounds, more.bounds) {
+        // By name, all of them: a field that is added cannot be forgotten here.
+        let Tally {
+            id: _,
+            declared: _,
+            verdicts,
+            marks,
+            failing,
+            bounds,
+            acked,
+            rejected,
+            unknown,
+            windows,
+            lost,
+            losses,
+            refusals,
+            migrations,
+            migrated,
+            well_acked,
+            compared,
+            simulated_ns,
+            most,
+            faults,
+            matrix,
+            service,
+            predictions,
+        } = more;
+        add(&mut self.verdicts, verdicts);
+        for (mark, Reached { seeds, times }) in marks {
+            let reached = self.marks.entry(mark.clone()).or_default();
+            reached.seeds += seeds;
+            reached.times += times;
+        }
+        self.failing.extend(failing);
+        self.failing.sort_unstable();
+        self.bounds = match (self.bounds, *bounds) {
             (Some((low, high)), Some((least, greatest))) => Some((low.min(least), high.max(greatest))),
             (bounds, None) | (None, bounds) => bounds,
         };
-        add(&mut self.verdicts, &more.verdicts);
-        for (mark, reached) in &more.marks {
-            let sum = self.marks.entry(mark.clone()).or_default();
-            sum.seeds += reached.seeds;
-            sum.times += reached.times;
-        }
-        self.failing.extend(&more.failing);
-        self.failing.sort_unstable();
-        self.acked += more.acked;
-        self.rejected += more.rejected;
-        self.unknown += more.unknown;
-        self.windows.transient += more.windows.transient;
-        self.windows.superseded += more.windows.superseded;
-        self.windows.permanent += more.windows.permanent;
-        self.windows.total_ns = self.windows.total_ns.saturating_add(more.windows.total_ns);
-        self.windows.max_ns = self.windows.max_ns.max(more.windows.max_ns);
-        self.lost.merge(&more.lost);
-        self.losses.merge(&more.losses);
-        self.refusals += more.refusals;
-        self.migrations.done += more.migrations.done;
-        self.migrations.aborted += more.migrations.aborted;
-        self.migrations.refused += more.migrations.refused;
-        self.migrated += more.migrated;
-        self.well_acked += more.well_acked;
-        self.compared += more.compared;
-        self.simulated_ns = self.simulated_ns.saturating_add(more.simulated_ns);
-        self.most.merge(&more.most);
-        add(&mut self.faults, &more.faults);
-        self.matrix.merge(&more.matrix);
-        for (stage, served) in &more.service {
+        self.acked += acked;
+        self.rejected += rejected;
+        self.unknown += unknown;
+        let WindowTotals { transient, superseded, permanent, total_ns, max_ns } = windows;
+        self.windows.transient += transient;
+        self.windows.superseded += superseded;
+        self.windows.permanent += permanent;
+        self.windows.total_ns = self.windows.total_ns.saturating_add(*total_ns);
+        self.windows.max_ns = self.windows.max_ns.max(*max_ns);
+        self.lost.merge(lost);
+        self.losses.merge(losses);
+        self.refusals += refusals;
+        let Migrations { done, aborted, refused } = migrations;
+        self.migrations.done += done;
+        self.migrations.aborted += aborted;
+        self.migrations.refused += refused;
+        self.migrated += migrated;
+        self.well_acked += well_acked;
+        self.compared += compared;
+        self.simulated_ns = self.simulated_ns.saturating_add(*simulated_ns);
+        self.most.merge(most);
+        add(&mut self.faults, faults);
+        self.matrix.merge(matrix);
+        for (stage, served) in service {
             self.service.entry(stage.clone()).or_default().merge(served);
         }
-        for point in &more.predictions {
+        for point in predictions {
             Point::put(&mut self.predictions, point);
         }
     }
@@ -166,6 +195,12 @@ impl Tally {
     /// Whether this seed ran, as far as the bounds of the seeds of this slice that ran can tell.
     pub fn ran(&self, seed: Seed, slice: Partition) -> bool {
         self.bounds.is_some_and(|(low, high)| (low..=high).contains(&seed) && (seed.0 - low.0).is_multiple_of(slice.of))
+    }
+
+    /// Whether just these seeds ran, each of them once.
+    pub fn is_exactly(&self, seeds: Range<u64>) -> bool {
+        let bounds = (self.seeds() > 0).then(|| (Seed(seeds.start), Seed(seeds.end.saturating_sub(1))));
+        bounds.is_some() && self.bounds == bounds && self.seeds() == seeds.end - seeds.start
     }
 
     pub fn seeds(&self) -> u64 {
@@ -229,7 +264,7 @@ fn add<K: Ord + Clone>(sums: &mut BTreeMap<K, u64>, more: &BTreeMap<K, u64>) {
 
 #[cfg(test)]
 mod tests {
-    use miroir_sim::record::{Gaps, Record, Service};
+    use miroir_sim::record::{Gaps, Prediction, Record, Service};
 
     use super::*;
 
@@ -302,9 +337,21 @@ mod tests {
             .map(|seed| {
                 let verdict = if seed % 2 == 0 { Verdict::Pass } else { Verdict::Violation };
                 let service = Service { gaps: seed, gap_max_ns: seed, gap_p999_ns: 1, ..Service::default() };
-                let service = [(STEADY.to_owned(), service)].into();
-                let marks = [("m".to_owned(), seed)].into();
-                run(Record { verdict, acked: seed, marks, service, wall_ms: seed, ..Record::new("a", Seed(seed)) })
+                let windows = WindowTotals { transient: seed, total_ns: seed, max_ns: seed, ..WindowTotals::default() };
+                let mut matrix = Matrix::default();
+                matrix.count("Drain", "crash");
+                run(Record {
+                    verdict,
+                    acked: seed,
+                    windows,
+                    matrix,
+                    marks: [("m".to_owned(), seed)].into(),
+                    faults: [("crash".to_owned(), seed)].into(),
+                    service: [(STEADY.to_owned(), service)].into(),
+                    prediction: Some(Prediction { missing: seed, ..Prediction::default() }),
+                    wall_ms: seed,
+                    ..Record::new("a", Seed(seed))
+                })
             })
             .collect();
         let of = |runs: &[Recorded]| {
@@ -315,7 +362,12 @@ mod tests {
         let mut parts = of(&runs[3..]);
         parts.merge(&of(&runs[..3]));
         assert_eq!(parts, of(&runs));
+        assert!(parts.is_exactly(0..6) && !parts.is_exactly(0..7) && of(&runs[3..]).is_exactly(3..6));
         assert_eq!((parts.seeds(), parts.failing(), parts.unreached()), (6, &[1, 3, 5].map(Seed)[..], vec!["never"]));
+        let Tally { windows, most, faults, matrix, service, predictions, .. } = parts;
+        assert_eq!((windows.transient, windows.total_ns, windows.max_ns, most.wall_ms), (15, 15, 5, 5));
+        assert_eq!((faults["crash"], matrix.get("Drain", "crash"), predictions[0].missing), (15, 6, 15));
+        assert_eq!((service[STEADY].gaps, service[STEADY].gap_max_ns), (15, 5));
     }
 
     #[test]
@@ -332,6 +384,7 @@ mod tests {
         for seed in [4, 7, 10] {
             tally.add(&run(Record::new("a", Seed(seed))), false);
         }
+        assert!(!tally.is_exactly(4..7) && !tally.is_exactly(4..11) && !Tally::new(&entry(&[])).is_exactly(4..4));
         let ran = |seed| tally.ran(Seed(seed), Partition { slice: 2, of: 3 });
         assert_eq!([1, 4, 6, 7, 10, 13].map(ran), [false, true, false, true, true, false]);
     }

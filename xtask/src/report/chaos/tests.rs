@@ -83,6 +83,7 @@ fn data() -> Data {
             row("1, 1 %", "cutover/loss_rate_no_ae_no_delta", &[unsafe_run(1, 10_000, 5_000_000, 0)]),
         ],
         steps: vec![row("every step", "cutover/coordinator_crash_recovery", &[blank("x")])],
+        not_whole: Vec::new(),
     }
 }
 
@@ -100,6 +101,25 @@ fn without_data_the_page_says_so_everywhere() {
         assert!(page.contains(&format!("*Not measured yet: `cargo xtask qualify{command}`.*")), "{command}");
     }
     assert!(page.contains("Not measured yet: usual/steady/smoke, storm/steady/smoke."));
+}
+
+#[test]
+fn what_was_not_measured_is_no_success() {
+    let said = |data: Data| {
+        let (page, _) = page(data);
+        (page.contains("Every run was as expected"), page.contains("So far every run was as expected"))
+    };
+    let row = |profile: &str| row(&format!("{profile}/steady/smoke"), "steady/smoke", &[blank("steady/smoke")]);
+    let whole = Data {
+        scenarios: vec!["steady/smoke".to_owned()],
+        coverage: vec![row("usual"), row("storm")],
+        ..Data::default()
+    };
+    assert_eq!(said(whole.clone()), (true, false));
+    assert_eq!(said(Data { coverage: vec![row("usual")], ..whole.clone() }), (false, true));
+    let part = Data { not_whole: vec![("usual/steady/smoke".to_owned(), 1, 2_000)], ..whole };
+    assert!(page(part.clone()).0.contains("Measured in part: usual/steady/smoke (1 of 2,000 seeds)."));
+    assert_eq!(said(part), (false, true));
 }
 
 #[test]

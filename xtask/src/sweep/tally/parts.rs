@@ -125,16 +125,28 @@ impl Served {
     }
 
     pub fn merge(&mut self, more: &Served) {
-        self.runs += more.runs;
-        self.lasted_ns = self.lasted_ns.saturating_add(more.lasted_ns);
-        self.acked += more.acked;
-        self.gaps += more.gaps;
-        self.p50_ns = self.p50_ns.saturating_add(more.p50_ns);
-        self.p99_ns = self.p99_ns.saturating_add(more.p99_ns);
-        self.gap_max_ns = self.gap_max_ns.max(more.gap_max_ns);
-        self.of_steady.merge(&more.of_steady);
-        self.alike.merge(&more.alike);
-        self.beyond_steady_permille = self.beyond_steady_permille.max(more.beyond_steady_permille);
+        let Served {
+            runs,
+            lasted_ns,
+            acked,
+            gaps,
+            p50_ns,
+            p99_ns,
+            gap_max_ns,
+            of_steady,
+            alike,
+            beyond_steady_permille,
+        } = more;
+        self.runs += runs;
+        self.lasted_ns = self.lasted_ns.saturating_add(*lasted_ns);
+        self.acked += acked;
+        self.gaps += gaps;
+        self.p50_ns = self.p50_ns.saturating_add(*p50_ns);
+        self.p99_ns = self.p99_ns.saturating_add(*p99_ns);
+        self.gap_max_ns = self.gap_max_ns.max(*gap_max_ns);
+        self.of_steady.merge(of_steady);
+        self.alike.merge(alike);
+        self.beyond_steady_permille = self.beyond_steady_permille.max(*beyond_steady_permille);
     }
 }
 
