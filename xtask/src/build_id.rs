@@ -14,6 +14,9 @@ use crate::exit::Failure;
 const FILES: [&str; 3] = ["Cargo.lock", "Cargo.toml", "rust-toolchain.toml"];
 const FOLDERS: [&str; 3] = ["sim", "store", "scenarios"];
 
+/// What is below them and in no worker: the command line of the store's own program.
+const NOT_THERE: [&str; 3] = ["store/src/cli", "store/src/cli.rs", "store/src/bin"];
+
 /// The name of the build that the tree at `root` gives, such as `0.1.0+3f9a00c1d2e4`.
 pub fn of_sources(root: &Path) -> Result<String, Failure> {
     let mut paths: Vec<PathBuf> = FILES.iter().map(PathBuf::from).collect();
@@ -47,6 +50,9 @@ fn collect(root: &Path, folder: &Path, paths: &mut Vec<PathBuf>) -> Result<(), F
     for entry in fs::read_dir(root.join(folder)).map_err(cannot)? {
         let entry = entry.map_err(cannot)?;
         let path = folder.join(entry.file_name());
+        if NOT_THERE.iter().any(|other| path == Path::new(other)) {
+            continue;
+        }
         if entry.file_type().map_err(cannot)?.is_dir() {
             collect(root, &path, paths)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {

@@ -26,7 +26,11 @@ const METRICS: [(&str, &str, &str); 18] = [
         "gauge",
         "Longest time in which clients wanted to write to a shard on this node and nothing was written, since its last migration began.",
     ),
-    ("miroir_stale_epoch_rejections_total", "counter", "Client writes turned away because of their epoch."),
+    (
+        "miroir_stale_epoch_rejections_total",
+        "counter",
+        "Client writes turned away by an epoch: the node has not come to theirs, or its copy does not serve.",
+    ),
     ("miroir_copied_documents_total", "counter", "Documents that pages brought to this node as it joined."),
     ("miroir_delta_documents_total", "counter", "Documents that delta passes found missing and shipped."),
     ("miroir_anti_entropy_repairs_total", "counter", "Documents that anti-entropy found missing and shipped."),

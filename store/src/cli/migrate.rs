@@ -13,7 +13,7 @@ use crate::cli::verify;
 use crate::config::{Cutover, ShardConfig, majority};
 use crate::coordinator::inspection::{Inspection, MigrationInspection};
 use crate::id::{MigrationId, NodeId, ShardId};
-use crate::migration::Stage;
+use crate::migration::{Stage, Timing};
 use crate::wire::Command;
 
 /// How often a watched migration is looked at.
@@ -198,8 +198,9 @@ fn detail(stage: Stage, it: &MigrationInspection) -> String {
     }
 }
 
+/// How often a migration is tried is no setting: the coordinator counts to the same number.
 fn is_aborted_for_good(it: &MigrationInspection) -> bool {
-    it.record.stage == Stage::Aborted && !it.record.reason.is_some_and(crate::migration::Reason::is_passing)
+    it.record.stage == Stage::Aborted && !it.record.will_retry(Timing::default().max_attempts)
 }
 
 async fn explain(session: &mut Session, global: &Global, id: MigrationId) -> Result<ExitCode, Failure> {
@@ -295,7 +296,9 @@ fn waiting(inspection: &Inspection, it: &MigrationInspection, config: &ShardConf
         }
         Stage::Aborted => {
             let why = it.record.reason.map(|reason| reason.to_string()).unwrap_or_default();
-            (format!("for nothing: {why}"), "a new plan, if the shard is still to be moved".into())
+            let tried =
+                if it.record.attempt > 1 { format!(", in attempt {}", it.record.attempt) } else { String::new() };
+            (format!("for nothing: {why}{tried}"), "a new plan, if the shard is still to be moved".into())
         }
     };
     (waits + &silent, next)
