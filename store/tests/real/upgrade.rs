@@ -2,8 +2,8 @@
 //! a shard moves.
 //!
 //! *Old* is this program, told to speak no newer wire version than 2 (`newest_wire = 2`): what it says and is told on every
-//! connection is what programs of that version say and are told. No program of an earlier build takes part. Files have one
-//! version so far; those of any other are refused.
+//! connection is what programs of that version say and are told. No program of an earlier build takes part. Files
+//! of another version are refused.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
