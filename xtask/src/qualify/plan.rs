@@ -59,9 +59,8 @@ const SWARM: u64 = 100_000;
 /// Seeds of each cell of the four configurations.
 const CONFIGURATION: u64 = 500;
 
-/// Seeds of each point of the curve. Where three replicas are replaced, two of them have to miss a write.
-const POINT: u64 = 200;
-const POINT_OF_THREE: u64 = 500;
+/// Seeds of each point of the curve.
+const POINT: u64 = 500;
 
 /// The scenario with both defences off.
 const UNSAFE: &str = "cutover/loss_rate_no_ae_no_delta";
@@ -143,13 +142,13 @@ fn configurations() -> Vec<Measurement> {
 
 fn curve() -> Vec<Measurement> {
     let mut rows = Vec::new();
-    for (replication, seeds) in [(1, POINT), (3, POINT_OF_THREE)] {
+    for replication in [1, 3] {
         for loss in LOSSES {
             rows.push(Measurement {
                 subject: Subject::Curve,
                 name: format!("replication {replication}, loss {loss}"),
                 scenario: UNSAFE.to_owned(),
-                seeds: 0..seeds,
+                seeds: 0..POINT,
                 overrides: overrides(&[&format!("replication={replication}"), &format!("network.joiner_loss={loss}")]),
             });
         }
