@@ -10,6 +10,7 @@ pub mod promises;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use miroir_sim::disk::SimDisk;
@@ -42,9 +43,15 @@ struct Shared {
     world: World,
     directory: Arc<Directory>,
     shard_count: u32,
-    anti_entropy: std::sync::atomic::AtomicBool,
+    anti_entropy: AtomicBool,
+    /// Whether anti-entropy may be on, and repair: from before an operator asks for it until it is said to be off.
+    may_repair: AtomicBool,
+    /// Whether it does with the settings that the coordinator was started with, and by which lost records are rebuilt.
+    repairs: bool,
     /// The simulator overrides what a skipped delta pass keeps.
     eager_cleanup: bool,
+    /// And the gate.
+    unsafe_cutover: bool,
     auditor: Auditor,
     progress: Progress,
     bursts: Bursts,
@@ -58,12 +65,16 @@ pub const COMMIT: &str = "commit";
 
 impl Audit {
     pub fn new(world: &World, plan: &Plan, directory: Arc<Directory>, bursts: Bursts) -> Audit {
+        let repairs = plan.cluster.anti_entropy && !plan.cluster.reports_only;
         Audit(Arc::new(Shared {
             world: world.clone(),
             directory,
             shard_count: plan.cluster.shards,
-            anti_entropy: std::sync::atomic::AtomicBool::new(plan.cluster.anti_entropy && !plan.cluster.reports_only),
+            anti_entropy: AtomicBool::new(repairs),
+            may_repair: AtomicBool::new(repairs),
+            repairs,
             eager_cleanup: plan.cluster.eager_cleanup,
+            unsafe_cutover: plan.cluster.unsafe_cutover,
             auditor: Auditor::new(world.trace().clone()),
             progress: Progress::default(),
             bursts,
@@ -280,11 +291,7 @@ impl Audit {
                 books.versions.iter_mut().for_each(|versions| _ = versions.insert(pair(version)));
             }
             Event::Installed { node, config, wiped } => {
-                if let Some(committed) = books.configs.get(&config.shard)
-                    && (config.epoch > committed.epoch || (config.epoch == committed.epoch && config != *committed))
-                {
-                    books.wrong.push((at, format!("{node} installed {config}, and committed is {committed}")));
-                }
+                books.breaks(at, promises::of_commitment(node, &config, books.committed(config.shard, config.epoch)));
                 let known = books.installed.get(&(config.shard, node)).copied().unwrap_or(Epoch::ZERO);
                 let held = auditor.holdings(process(node), config.shard.0);
                 books.breaks(at, promises::of_install(books, node, &config, known, wiped, held));
@@ -326,6 +333,8 @@ impl Audit {
                 let passes = books.verified.remove(&shard).unwrap_or_default();
                 if let Some(last) = books.configs.get(&shard).cloned() {
                     books.breaks(at, promises::of_commit(&last, &config, passes, self.0.eager_cleanup));
+                    let may_repair = self.0.may_repair.load(Ordering::Relaxed) || self.0.unsafe_cutover;
+                    books.breaks(at, promises::of_cutover(&last, &config, may_repair));
                     if last.recovering != config.recovering {
                         let owed = books.owed.remove(&shard).unwrap_or_default();
                         if config.recovering.is_empty() && last.epoch.generation == config.epoch.generation {
@@ -335,8 +344,9 @@ impl Audit {
                     }
                 }
                 if books.configs.get(&shard).is_some_and(|last| last.epoch.generation < config.epoch.generation) {
-                    // Migrations were records of the coordinator that is gone.
+                    // Migrations were records of the coordinator that is gone, and so was what operators had switched.
                     books.journeys.clear();
+                    self.0.may_repair.fetch_or(self.0.repairs, Ordering::Relaxed);
                 }
                 books.settled_since.remove(&shard);
                 books.config_log.push((at, config.clone()));

@@ -124,7 +124,8 @@ impl Cluster {
                     let env = transport.over(life, env).await;
                     let error = node::serve(id, env, options).await;
                     world.note(&format!("{id} stops: {error}"));
-                    if matches!(error, EngineError::Corrupt { .. }) {
+                    // There is one program here: a version that it does not know has rotted as well.
+                    if matches!(error, EngineError::Corrupt { .. } | EngineError::Format { .. }) {
                         world.note(&format!("an operator replaces the disk of {id}"));
                         disk.wipe();
                     }
@@ -352,8 +353,12 @@ impl Cluster {
     }
 
     pub async fn set_anti_entropy(&self, enabled: bool) -> Result<(), Refusal> {
+        let repairs = enabled && !self.plan.cluster.reports_only;
+        if repairs {
+            self.audit.may_repair();
+        }
         self.accepted(Command::SetAntiEntropy { enabled }).await?;
-        self.audit.set_anti_entropy(enabled && !self.plan.cluster.reports_only);
+        self.audit.set_anti_entropy(repairs);
         Ok(())
     }
 
@@ -419,14 +424,17 @@ impl Cluster {
     }
 
     /// The standard course: each migration starts when the clients have come as far as the plan says; then the load
-    /// goes on until all have ended.
-    pub async fn run_migrations(&self) {
-        let count = self.plan.migrations.len();
-        for n in 0..count {
+    /// goes on until all have ended. Returns what was refused; nothing should be.
+    pub async fn run_migrations(&self) -> Vec<String> {
+        let mut refused = Vec::new();
+        for n in 0..self.plan.migrations.len() {
             self.until_operations(self.plan.migrations[n].after_operations).await;
-            // A refusal is recorded by the audit; whether it was expected is for the scenario to say.
-            let _refused = self.migrate(n).await;
+            let accepted = self.migrate(n).await;
+            refused.extend(
+                accepted.err().map(|refusal| format!("migration {} was refused: {}", self.id(n), refusal.text)),
+            );
         }
         self.until_quiet().await;
+        refused
     }
 }

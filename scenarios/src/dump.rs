@@ -24,7 +24,10 @@ const SHOWN: usize = 5;
 /// Shards move and a dump comes in; in the end every document of it is there exactly once, as the dump has it.
 fn import(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
     Box::pin(async {
-        it.run_migrations().await;
+        let refused = it.run_migrations().await;
+        if !refused.is_empty() {
+            return refused;
+        }
         let chaos = (it.plan.timing.chaos_ms * MILLIS).saturating_sub(it.world.now());
         let ended = it.until(chaos, |it| it.load.imports() > 0).await;
         sometimes!(ended, "an import ended while faults could happen");

@@ -78,9 +78,9 @@ pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> S
     let books = it.audit.take_books();
     let totals = it.history.totals();
     let history = it.history.take();
-    judge_durability(scenario, &windows, &books, &mut findings);
+    judge_durability(scenario, &windows, &books, &history, &mut findings);
     if scenario.windows == Windows::UntilRepair {
-        findings.extend(due::judge(it, &windows, &books));
+        findings.extend(due::judge(it, &windows, &books, &history));
     }
     for risen in it.audit.auditor().risen().iter().take(SHOWN) {
         let name = it.world.trace().names().name(risen.process);
@@ -124,12 +124,33 @@ fn opened_at_activate(window: &Window, books: &Books) -> bool {
     commits.any(|config| config.form == Form::Stable)
 }
 
-/// Whether the window opened because of a skipped delta pass: at Activate, or after it by the late acknowledgement of
-/// a write that old replicas took before Activate. Both happen while the cleanup gate is unmet.
-fn opened_by_skipping(window: &Window, books: &Books) -> bool {
+/// Whether the window opened because of a skipped delta pass: at Activate, or after it by the late acknowledgement of a
+/// write that was called before it, and that old replicas took. Both happen while the cleanup gate of that pass is unmet.
+fn opened_by_skipping(window: &Window, books: &Books, history: &[Operation]) -> bool {
+    let Some((activated, config)) = unmet_since(window, books) else { return false };
+    let is_acknowledged = |it: &&Operation| *it.key == *window.doc && it.ret == Some(window.acked_at);
+    let was_called_before = || history.iter().filter(is_acknowledged).any(|it| it.call < activated);
+    !should_have_been_copied(window, books, config) && (activated == window.opened_at || was_called_before())
+}
+
+/// When the shard activated without its delta pass, and its configuration as the window opened, if the cleanup gate of that
+/// pass is still unmet. One that is unmet because the coordinator's records were rebuilt is another one.
+fn unmet_since<'a>(window: &Window, books: &'a Books) -> Option<(Nanos, &'a ShardConfig)> {
     let of_shard = books.config_log.iter().filter(|(_, config)| config.shard.0 == window.shard);
-    let current = of_shard.take_while(|(at, _)| *at <= window.opened_at).last();
-    current.is_some_and(|(_, config)| config.gate_unmet() && !should_have_been_copied(window, books, config))
+    let mut last: Option<&ShardConfig> = None;
+    let mut activated = None;
+    for (at, config) in of_shard.take_while(|(at, _)| *at <= window.opened_at) {
+        let activates = last.is_some_and(|last| {
+            last.form == Form::Joint && last.new == config.new && last.epoch.generation == config.epoch.generation
+        });
+        if !config.gate_unmet() {
+            activated = None;
+        } else if activates {
+            activated = Some(*at);
+        }
+        last = Some(config);
+    }
+    Some((activated?, last?))
 }
 
 /// Whether the version was acknowledged before the copying to the present replicas began, and its only holder was copied:
@@ -164,15 +185,21 @@ fn ended_well(window: &Window) -> bool {
 }
 
 /// Whether the scenario says that such windows open.
-pub fn is_declared(scenario: &Scenario, window: &Window, books: &Books) -> bool {
+pub fn is_declared(scenario: &Scenario, window: &Window, books: &Books, history: &[Operation]) -> bool {
     match scenario.windows {
         Windows::None => false,
         Windows::Any => true,
-        Windows::UntilRepair => opened_by_skipping(window, books) && ended_well(window),
+        Windows::UntilRepair => opened_by_skipping(window, books, history) && ended_well(window),
     }
 }
 
-fn judge_durability(scenario: &Scenario, windows: &[Window], books: &Books, findings: &mut Vec<Finding>) {
+fn judge_durability(
+    scenario: &Scenario,
+    windows: &[Window],
+    books: &Books,
+    history: &[Operation],
+    findings: &mut Vec<Finding>,
+) {
     for (at, vanished) in books.vanished.iter().take(SHOWN) {
         let text = format!(
             "{} lost {} from its disk: it had version {}, durable, and came back at {} with {:?}",
@@ -187,13 +214,13 @@ fn judge_durability(scenario: &Scenario, windows: &[Window], books: &Books, find
     for window in windows {
         let at_activate = opened_at_activate(window, books);
         sometimes!(at_activate, "a loss window opened at Activate");
-        let behind = !at_activate && opened_by_skipping(window, books);
+        let behind = !at_activate && opened_by_skipping(window, books, history);
         sometimes!(behind, "a loss window opened behind Activate");
         let by_repair = window.closed_by.as_ref().is_some_and(|by| by.contains("anti-entropy"));
         sometimes!(by_repair, "anti-entropy closed a loss window");
         sometimes!(window.kind == Kind::Permanent, "an acked write was lost for good");
     }
-    for window in windows.iter().filter(|window| !is_declared(scenario, window, books)).take(SHOWN) {
+    for window in windows.iter().filter(|window| !is_declared(scenario, window, books, history)).take(SHOWN) {
         findings.push(violation("durable", window.to_string()).of_kind(kind::of_window(window)).at(window.opened_at));
     }
 }

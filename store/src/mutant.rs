@@ -104,4 +104,5 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("M61", "a client is told that a write has failed which it gave up waiting for"),
     ("M62", "a broadcast's manifest is durable before everything that it stands for is staged"),
     ("M63", "a node that does under a newer epoch what a client asked for says that it did it under the older one"),
+    ("M64", "a node installs what a lost coordinator had committed, although it has promised not to"),
 ];

@@ -1,6 +1,7 @@
 //! What scenarios tell the audit and ask it: how far things have come, and what has been seen so far.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use miroir_sim::oracle::durable::Auditor;
 use miroir_sim::oracle::progress::Progress;
@@ -70,12 +71,18 @@ impl Audit {
 
     /// Whether the coordinator runs anti-entropy, as far as has been seen.
     pub fn anti_entropy_is_on(&self) -> bool {
-        self.0.anti_entropy.load(std::sync::atomic::Ordering::Relaxed)
+        self.0.anti_entropy.load(Ordering::Relaxed)
+    }
+
+    /// An operator is about to switch it on: from now on it may be.
+    pub fn may_repair(&self) {
+        self.0.may_repair.store(true, Ordering::Relaxed);
     }
 
     /// An operator has switched it.
     pub fn set_anti_entropy(&self, enabled: bool) {
-        self.0.anti_entropy.store(enabled, std::sync::atomic::Ordering::Relaxed);
+        self.0.anti_entropy.store(enabled, Ordering::Relaxed);
+        self.0.may_repair.store(enabled, Ordering::Relaxed);
     }
 
     /// What a cluster that does not come to rest is waiting for.

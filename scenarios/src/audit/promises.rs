@@ -32,6 +32,25 @@ pub fn of_commit(last: &ShardConfig, next: &ShardConfig, passes: Passes, eager: 
     what.map(|what| format!("{what}: {next} was committed after {last}"))
 }
 
+/// What is wrong with activating `next` after `last` while nothing repairs what a skipped delta pass leaves out.
+pub(super) fn of_cutover(last: &ShardConfig, next: &ShardConfig, may_repair: bool) -> Option<String> {
+    let activates = last.form == Form::Joint && next.form == Form::Stable && nodes(&next.new) == nodes(&last.new);
+    let same = last.epoch.generation == next.epoch.generation;
+    (same && activates && last.cutover == Cutover::Skipped && !may_repair).then(|| {
+        format!("activated without a delta pass while anti-entropy was off: {next} was committed after {last}")
+    })
+}
+
+/// What is wrong with a node's installing a configuration, if `committed` is the one of its epoch.
+pub(super) fn of_commitment(node: NodeId, config: &ShardConfig, committed: Option<&ShardConfig>) -> Option<String> {
+    match committed {
+        None => Some(format!("{node} installed {config}, which was never committed")),
+        Some(committed) => {
+            (committed != config).then(|| format!("{node} installed {config}, and committed is {committed}"))
+        }
+    }
+}
+
 fn of_barrier(last: &ShardConfig, next: &ShardConfig) -> Option<&'static str> {
     if next.gc_barrier < last.gc_barrier {
         return Some("the tombstone barrier fell");
@@ -177,7 +196,11 @@ pub(super) fn of_service(
     if let Some(read_at) = read_at.filter(|read_at| *read_at != epoch) {
         return Some(format!("{node} was a source of {shard} at epoch {read_at}, and had installed epoch {epoch}"));
     }
-    let config = books.committed(shard, epoch)?;
+    let Some(config) = books.committed(shard, epoch) else {
+        return Some(format!(
+            "{node} answered from its copy of {shard} under epoch {epoch}, which was never committed"
+        ));
+    };
     let own = config.replica(node).map(|replica| replica.disk);
     let why = if own.is_none() || own != books.disks.get(&node).copied() {
         "which does not name it with the disk it has"

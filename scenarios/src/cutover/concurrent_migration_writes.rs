@@ -56,7 +56,10 @@ fn plan(plan: &mut Plan, _: &Dice) {
 
 fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
     Box::pin(async {
-        it.run_migrations().await;
+        let refused = it.run_migrations().await;
+        if !refused.is_empty() {
+            return refused;
+        }
         let stages = it.audit.journeys().into_values().flat_map(|journey| journey.stages);
         let done = stages.filter(|(_, stage)| *stage == Stage::Done).map(|(at, _)| at).max();
         let at_full_load = done.is_some_and(|at| it.load.thinned_at().is_none_or(|thinned| at < thinned));

@@ -126,7 +126,7 @@ fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
         if kind == Kind::Readmission {
             it.until(it.plan.timing.chaos_ms * MILLIS, |it| it.audit.has_readmitted()).await;
         }
-        it.run_migrations().await;
+        let mut wrong = it.run_migrations().await;
         let passed = it.world.away(it.directory.coordinator()).is_empty();
         let moved = passed && it.audit.has_activated();
         sometimes!(moved && kind == Kind::Delta, "the last step of a migration was passed");
@@ -135,6 +135,7 @@ fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
         sometimes!(again, "the last step of a second attempt was passed");
         let back = passed && kind == Kind::Readmission && it.audit.has_readmitted();
         sometimes!(back, "the last step of a readmission was passed");
-        one_decision_each(it)
+        wrong.extend(one_decision_each(it));
+        wrong
     })
 }

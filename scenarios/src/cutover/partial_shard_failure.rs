@@ -21,7 +21,7 @@ pub const SCENARIO: Scenario = Scenario {
     id: "cutover/partial_shard_failure",
     promise: "of five migrations one target fails: the others complete, this one reports stage and reason and is retried",
     marks: &[
-        "the target's disk was full",
+        FULL,
         "the target's disk rotted",
         "the target died",
         "the failing migration was aborted and done in a later attempt",
@@ -40,7 +40,8 @@ pub const SCENARIO: Scenario = Scenario {
 const FAILING: (u32, u32) = (0, 2);
 /// What the links to the others lose, in percent.
 const LOSSES: [u32; 4] = [10, 1, 5, 0];
-const FAILURES: [&str; 3] = ["the target's disk was full", "the target's disk rotted", "the target died"];
+const FULL: &str = "the target's disk was full";
+const FAILURES: [&str; 3] = [FULL, "the target's disk rotted", "the target died"];
 
 fn failure(dice: &Dice) -> &'static str {
     FAILURES[(dice.seed().0 % 3) as usize]
@@ -77,6 +78,10 @@ fn plan(plan: &mut Plan, dice: &Dice) {
     }
     // Long before the last page: at replication 1 a disk that rots later takes the only copy with it.
     plan.timing.page_documents = 4;
+    if failure(dice) == FULL {
+        // A log has some room ahead of what is in it: a disk that is full bites once pages have used that up.
+        plan.workload.value_bytes = 4_000;
+    }
     plan.timing.page_interval_ms = 8;
     let (start, for_ms) = (stream.range(3..=25), stream.range(700..=1_100));
     let faults = faults(failure(dice), format!("n{}", FAILING.1), start, for_ms);
@@ -93,13 +98,12 @@ fn plan(plan: &mut Plan, dice: &Dice) {
 /// What goes wrong, and how long after the first migration has begun to copy.
 fn faults(failure: &str, process: String, start: u64, for_ms: u64) -> Vec<(u64, FaultKind)> {
     match failure {
-        "the target's disk was full" => vec![(start, FaultKind::DiskFull { process, for_ms })],
+        FULL => vec![(start, FaultKind::DiskFull { process, for_ms })],
         "the target died" => vec![(start, FaultKind::Crash { process, down_ms: for_ms })],
-        // It finds out when it reads its disk again, and does not start any more until it has another one.
+        // It finds out when it reads its disk again, and does not start any more until somebody has given it another one.
         _ => vec![
             (start, FaultKind::FlipBits { process: process.clone(), count: 200 }),
-            (start + 1, FaultKind::Crash { process: process.clone(), down_ms: 5 }),
-            (start + for_ms, FaultKind::Wipe { process, down_ms: 20 }),
+            (start + 1, FaultKind::Crash { process, down_ms: 5 }),
         ],
     }
 }
@@ -127,7 +131,9 @@ fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
         if aborted && failing.reasons.is_empty() {
             wrong.push("the migration that was aborted gives no reason".to_owned());
         }
-        count_mark(failure(&it.world.dice()));
+        if aborted {
+            count_mark(failure(&it.world.dice()));
+        }
         let last = done_at(FAILING.0);
         sometimes!(aborted && last.is_some(), "the failing migration was aborted and done in a later attempt");
         let before = (1..5).all(|shard| done_at(shard).is_some_and(|at| last.is_none_or(|last| at < last)));

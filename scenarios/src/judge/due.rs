@@ -11,6 +11,7 @@
 //! what it has left open is.
 
 use miroir_sim::disk::LONG_WAIT;
+use miroir_sim::history::Operation;
 use miroir_sim::oracle::durable::Window;
 use miroir_sim::time::{MILLIS, Nanos, in_seconds};
 use miroir_store::coordinator::Options;
@@ -21,7 +22,7 @@ use crate::audit::{Books, Turn};
 use crate::cluster::Cluster;
 
 /// The windows of skipped delta passes that lasted too long; the first of them.
-pub(super) fn judge(it: &Cluster, windows: &[Window], books: &Books) -> Option<Finding> {
+pub(super) fn judge(it: &Cluster, windows: &[Window], books: &Books, history: &[Operation]) -> Option<Finding> {
     let options = Options::default();
     let shared = it.plan.cluster.shards as usize > options.anti_entropy_passes;
     let coordinator = it.directory.coordinator();
@@ -30,7 +31,7 @@ pub(super) fn judge(it: &Cluster, windows: &[Window], books: &Books) -> Option<F
     let absences: Vec<Delay> = away.chain(waits).collect();
     let period = if shared { Nanos::MAX } else { it.plan.cluster.anti_entropy_period_ms * MILLIS };
     let pace = Pace { period, look: options.resend + LONG_WAIT };
-    windows.iter().filter(|window| opened_by_skipping(window, books)).find_map(|window| {
+    windows.iter().filter(|window| opened_by_skipping(window, books, history)).find_map(|window| {
         let shard = ShardId(window.shard);
         let delays = delays(books, shard, &absences);
         let turns = books.turns.get(&shard).map_or(&[][..], Vec::as_slice);

@@ -95,7 +95,7 @@ fn windows(scenario: &Scenario, outcome: &Outcome) -> String {
     let mut text = String::new();
     for window in &outcome.seen.windows {
         let mut line = serde_json::to_value(window).expect("a window is plain data");
-        line["declared"] = judge::is_declared(scenario, window, &outcome.seen.books).into();
+        line["declared"] = judge::is_declared(scenario, window, &outcome.seen.books, &outcome.seen.history).into();
         line["told"] = told::in_words(window, &outcome.seen.books).into();
         line["text"] = window.to_string().into();
         line["finding"] = kind::of_window(window).into();

@@ -61,7 +61,7 @@ impl Node {
         if matches!(from, Peer::Client(_)) {
             return Ok(());
         }
-        if config.epoch.generation < self.promised() {
+        if config.epoch.generation < self.promised() && !mutant!("M64") {
             let why = "a configuration of a lost coordinator";
             self.turned_away.push(Event::TurnedAway { node: self.id, shard, why });
         } else if config.epoch > self.epoch(shard) {
