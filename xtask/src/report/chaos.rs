@@ -175,8 +175,8 @@ fn summary(data: &Data) -> String {
 /// How many seeds of a row a finding names.
 const NAMED: usize = 5;
 
-/// Runs that were not as expected, marks that nobody reached, pauses, a curve that does not fit, and rows that are missing: what
-/// a reader must not overlook.
+/// Runs that were not as expected, marks that nobody reached, pauses, a curve that does not fit, and rows that are missing:
+/// what a reader must not overlook.
 fn findings(data: &Data) -> String {
     let mut lines = Vec::new();
     for Row { name, measured, .. } in data.rows() {

@@ -48,8 +48,8 @@ pub fn of_count(seen: u64) -> (f64, f64) {
 }
 
 /// What a chi-squared sum with so many degrees of freedom exceeds once in a thousand times: a number without a unit, by the
-/// approximation of Wilson and Hilferty (The distribution of chi-square, PNAS 17, 1931), which takes the cube root of the
-/// mean square for normal. It is above the exact one, by 3 % at one degree of freedom and by less at more.
+/// approximation of Wilson and Hilferty (The Distribution of Chi-square, PNAS 17, 1931), which takes the cube root of the
+/// mean square for normal. It is above the exact one: by 3 % at one degree of freedom, by less at more.
 pub fn chi_squared_999(degrees: u64) -> f64 {
     assert!(degrees > 0, "a sum of nothing has no spread");
     let variance = 2.0 / (9.0 * degrees as f64);

@@ -52,14 +52,15 @@ impl Shares {
     }
 }
 
-/// With fewer documents expected, a count is not close enough to normal to be a term of a chi-squared sum: the usual bound, which is
-/// on the safe side (Cochran, Some Methods for Strengthening the Common Chi-squared Tests, Biometrics 10, 1954).
+/// With fewer documents expected, a count is not close enough to normal to be a term of a chi-squared sum: the usual
+/// bound, which is on the safe side (Cochran, Some Methods for Strengthening the Common Chi-squared Tests, Biometrics 10,
+/// 1954).
 const EXPECTED_AT_LEAST: f64 = 5.0;
 
-/// All points together, beside the prediction. With a dozen intervals of 95 % nearly every other curve has one that misses what is
-/// true, so a single point proves nothing. Pearson's sum over the points of (measured - expected)^2 / expected, both of them counts
-/// of documents, is chi-squared with a degree of freedom for each point: nothing was fitted to what was measured, and the variance
-/// of a count of rare events is its mean.
+/// All points together, beside the prediction. With a dozen intervals of 95 % nearly every other curve has one that misses
+/// what is true, so a single point proves nothing. Pearson's sum over the points of (measured - expected)^2 / expected, both
+/// of them counts of documents, is chi-squared with a degree of freedom for each point: nothing was fitted to what was
+/// measured, and the variance of a count of rare events is its mean.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fit {
     /// The points that are in the sum, and those with too few expected to be.
@@ -245,7 +246,8 @@ pub fn follows(rows: &[Row<Tally>]) -> Vec<String> {
         None => "What is lost without both defences is too little to be held against what was computed",
     };
     let mut lines = vec![format!(
-        "{claim}: the prediction lies in the interval of {inside} of {}. Of twenty intervals of 95 % one misses what is true.",
+        "{claim}: the prediction lies in the interval of {inside} of {}. Of twenty intervals of 95 % one misses what is \
+         true.",
         counted(points.len() as u64, "point"),
     )];
     lines.extend(Fit::of(rows).map(|fit| fit.to_string()));
