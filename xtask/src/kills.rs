@@ -7,9 +7,11 @@
 //! set = ["replication=1"]      # may be left out, as may `profile = "storm"`
 //! seed = 17
 //! expect = "violation"
+//! oracle = "durable"           # may be left out: then whoever found it is right
 //! ```
-//! A row holds when the run with the mutant ends with exactly that verdict and the run without it passes: the second half
-//! shows that it is the mutant that is found, not the seed.
+//! A row holds when the run with the mutant ends with exactly that verdict, found by that oracle, and the run without it
+//! passes. The oracle is named because most bugs are seen by several: behind the verdict alone, one could go blind unseen.
+//! The second half shows that it is the mutant that is found, not the seed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -48,6 +50,9 @@ pub struct Kill {
     pub set: Vec<String>,
     pub seed: Seed,
     pub expect: Verdict,
+    /// Who found it; `None` also where the process ended and no oracle spoke.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oracle: Option<String>,
 }
 
 /// Reads the table.
@@ -69,7 +74,7 @@ fn read(text: &str) -> Result<Vec<Kill>, Failure> {
 
 /// What stands at the head of the table.
 const HEAD: &str = "\
-# One known kill per planted bug: the run with the bug must end as expected, the run without it must pass.
+# One known kill per planted bug: the run with the bug must end as expected, by this oracle; the run without it must pass.
 # `cargo xtask test mutants` runs them; a harness that goes blind turns red here. `cargo xtask mutants --pin` writes them.
 
 ";
@@ -95,16 +100,29 @@ impl Kill {
                 with = with.diverged(cause);
             }
         }
-        if with.record.verdict != self.expect {
-            let (found, why) = (with.record.verdict, with.reason());
-            return Err(Failure::internal(format!("{self}: expected {}, got {found} ({why})", self.expect)));
-        }
+        self.holds(&with)?;
         let without = self.verdict(worker, None)?;
         if without.record.verdict != Verdict::Pass {
             let (found, why) = (without.record.verdict, without.reason());
             return Err(Failure::internal(format!("{self}: without the mutant it should pass; got {found} ({why})")));
         }
         Ok(())
+    }
+
+    /// Whether a run with the mutant ended as it is to, and the oracle that is to find it did.
+    fn holds(&self, with: &Recorded) -> Result<(), Failure> {
+        let (found, why) = (with.record.verdict, with.reason());
+        if found != self.expect {
+            return Err(Failure::internal(format!("{self}: expected {}, got {found} ({why})", self.expect)));
+        }
+        let oracle = with.record.oracle.as_deref().unwrap_or("none");
+        match self.oracle.as_deref().filter(|expected| *expected != oracle) {
+            Some(expected) => {
+                let line = format!("{self}: expected {found} by the oracle {expected}, got it by {oracle} ({why})");
+                Err(Failure::internal(line))
+            }
+            None => Ok(()),
+        }
     }
 
     fn verdict(&self, worker: &Worker, mutant: Option<String>) -> Result<Recorded, Failure> {
@@ -124,6 +142,8 @@ impl std::fmt::Display for Kill {
 
 #[cfg(test)]
 mod tests {
+    use miroir_sim::record::Record;
+
     use super::*;
 
     #[test]
@@ -143,5 +163,35 @@ mod tests {
         let failure = read(&row("death")).unwrap_err();
         assert!(failure.line.starts_with("scenarios/kills.toml, line 5: "), "{failure}");
         assert!(!failure.line.contains('\n'));
+    }
+
+    #[test]
+    fn a_kill_by_another_oracle_does_not_hold() {
+        let kill = |oracle: &str| {
+            let row = "mutant = 'M05'\nscenario = 's'\nseed = 1\nexpect = 'violation'";
+            read(&format!("[[kill]]\n{row}\n{oracle}")).unwrap().remove(0)
+        };
+        let run = |verdict, oracle: Option<&str>| {
+            let (oracle, cause) = (oracle.map(str::to_owned), Some("a cause".to_owned()));
+            let record = Record { verdict, oracle, cause, ..Record::new("s", Seed(1)) };
+            Recorded { line: record.to_json(), record }
+        };
+        let said =
+            |verdict, oracle| kill("oracle = 'durable'").holds(&run(verdict, oracle)).map_err(|error| error.line);
+        assert_eq!(said(Verdict::Violation, Some("durable")), Ok(()));
+        let by_another = "M05 by s seed 1: expected violation by the oracle durable, got it by";
+        assert_eq!(said(Verdict::Violation, Some("scans")), Err(format!("{by_another} scans (a cause)")));
+        assert_eq!(said(Verdict::Violation, None), Err(format!("{by_another} none (a cause)")));
+        let otherwise = "M05 by s seed 1: expected violation, got stalled (a cause)".to_owned();
+        assert_eq!(said(Verdict::Stalled, Some("durable")), Err(otherwise));
+        assert!(kill("").holds(&run(Verdict::Violation, Some("scans"))).is_ok());
+    }
+
+    #[test]
+    fn every_known_kill_names_who_found_it() {
+        let kills = load(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()).unwrap();
+        let nameless: Vec<String> =
+            kills.iter().filter(|kill| kill.oracle.is_none()).map(|kill| kill.mutant.clone()).collect();
+        assert!(nameless.is_empty(), "{nameless:?}");
     }
 }

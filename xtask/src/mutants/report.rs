@@ -80,8 +80,8 @@ impl Row {
 
     /// The seed of the first start.
     pub fn pin(&self) -> Option<kills::Kill> {
-        let Killed { scenario, profile, set, seed, verdict, .. } = self.killed.clone()?;
-        Some(kills::Kill { mutant: self.id.clone(), scenario, profile, set, seed, expect: verdict })
+        let Killed { scenario, profile, set, seed, verdict, oracle, .. } = self.killed.clone()?;
+        Some(kills::Kill { mutant: self.id.clone(), scenario, profile, set, seed, expect: verdict, oracle })
     }
 
     pub fn to_line(&self) -> String {

@@ -175,7 +175,8 @@ fn summary(data: &Data) -> String {
 /// How many seeds of a row a finding names.
 const NAMED: usize = 5;
 
-/// Runs that were not as expected, marks that nobody reached, and rows that are missing: what a reader must not overlook.
+/// Runs that were not as expected, marks that nobody reached, pauses, a curve that does not fit, and rows that are missing:
+/// what a reader must not overlook.
 fn findings(data: &Data) -> String {
     let mut lines = Vec::new();
     for Row { name, measured, .. } in data.rows() {
@@ -191,7 +192,9 @@ fn findings(data: &Data) -> String {
             ));
         }
         lines.extend(measured.unreached().iter().map(|mark| format!("**{name}** never reached `{mark}`.")));
+        lines.extend(measured.pauses().iter().map(|pause| format!("**{name}** has a pause: {pause}.")));
     }
+    lines.extend(curve::Fit::of(&data.curve).filter(|fit| !fit.holds()).map(|fit| fit.to_string()));
     let missing = coverage::missing(&data.scenarios, &data.coverage);
     let whole =
         match (lines.is_empty() && data.rows().next().is_some(), missing.is_empty() && data.not_whole.is_empty()) {

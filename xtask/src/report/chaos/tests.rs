@@ -1,3 +1,4 @@
+use miroir_sim::dice::{Dice, Random as _};
 use miroir_sim::record::{Gaps, Prediction, Record, Service, WindowTotals};
 use miroir_sim::seed::Seed;
 use miroir_sim::verdict::Verdict;
@@ -176,7 +177,46 @@ fn what_breaks_a_promise_stands_out() {
     assert!(page.contains("**60.0 s**") && page.contains("**A million writes take too much**"));
     assert!(page.contains("**2.50 times**") && page.contains("**A cutover has a pause**"));
     assert!(page.contains("**storm/steady/smoke**: 1 of 1 runs were not as expected (seeds 3)."));
+    assert!(page.contains("**usual/cutover/concurrent_migration_writes** has a pause: in Drain p99.9"), "{page}");
     assert!(!page.contains("Every run was as expected"));
+}
+
+/// A curve whose counts are drawn from `percent` of the expected ones.
+fn drawn_curve(seed: u64, percent: u64) -> Vec<Row<Tally>> {
+    let expected = [2, 5, 20, 60, 120, 240, 480, 900, 1_200, 1_600, 2_000, 2_400];
+    let points = (1_u64..).zip(expected).map(|(n, expected)| {
+        // A count of events that know nothing of each other: the waits of mean one that fit into its mean.
+        let mut stream = Dice::new(Seed(seed)).stream("missing", n);
+        let (until, mut waited) = (expected * percent * 10_000, 0);
+        let waits = std::iter::repeat_with(|| stream.exponential(1_000_000));
+        let missing = waits.take_while(|wait| {
+            waited += wait;
+            waited < until
+        });
+        let record = unsafe_run(1, 1_000 * n, expected * 1_000_000, missing.count() as u64);
+        row(&format!("point {n}"), "cutover/loss_rate_no_ae_no_delta", &[record])
+    });
+    points.collect()
+}
+
+#[test]
+fn the_curve_is_judged_as_a_whole() {
+    let holds = |seed, percent| curve::Fit::of(&drawn_curve(seed, percent)).unwrap().holds();
+    let fitting = (0..300).filter(|seed| holds(*seed, 100)).count();
+    assert!(fitting >= 296, "{fitting} of 300 that fit");
+    assert!((0..30).all(|seed| !holds(seed, 110) && !holds(seed, 90)));
+    assert_eq!(curve::Fit::of(&drawn_curve(0, 100)[..1]), None);
+}
+
+#[test]
+fn a_curve_that_does_not_fit_is_a_finding() {
+    let said = |curve: Vec<Row<Tally>>| page(Data { curve, ..Data::default() }).0;
+    let (fits, biased) = (said(drawn_curve(0, 100)), said(drawn_curve(0, 110)));
+    let (right, wrong) = ("Documents are missing as often as predicted", "**Documents are not missing as often as");
+    assert!(fits.contains(right) && fits.contains("over 11 points together") && !fits.contains(wrong), "{fits}");
+    assert!(fits.contains("very run was as expected") && !biased.contains("very run was as expected"), "{biased}");
+    // Among the findings, beside the curve, and in what follows.
+    assert_eq!(biased.matches(wrong).count(), 3, "{biased}");
 }
 
 #[test]
