@@ -32,7 +32,7 @@ use crate::ledger::{self, Entry, Line};
 use crate::plan::Plan;
 use crate::scan::Scan;
 
-pub use books::{Books, Journey, Paged, Turn};
+pub use books::{Books, Journey, Paged, Pass, Turn};
 pub use describe::describe;
 
 /// The books of a run. Clones share them.
@@ -155,6 +155,9 @@ impl Audit {
         self.0.progress.done(at, shard.0, access(request), version.is_some());
         if let (Some(version), Access::Write) = (version, access(request)) {
             let doc = self.0.auditor.intern(request.key().id());
+            let moves = || self.books().configs.get(&shard).is_some_and(|config| config.form != Form::Stable);
+            let is_first = self.0.auditor.newest_acked(doc).is_none();
+            sometimes!(is_first && moves(), "a document was written for the first time while its shard moved");
             self.0.auditor.acked(at, shard.0, doc, pair(version), client);
             self.write_down(at, || vec![ledger::acked(client, shard, request.key(), version)]);
             let mut books = self.books();
@@ -385,7 +388,7 @@ impl Audit {
             Event::Reconciling { shard, purpose: Purpose::AntiEntropy } => {
                 books.turns.entry(shard).or_default().push(Turn { began: at, ended: None });
             }
-            Event::Reconciled { shard, purpose, shipped, .. } => {
+            Event::Reconciled { shard, purpose, shipped, verified: replicas, .. } => {
                 let verified = books.verified.entry(shard).or_default();
                 verified.delta |= purpose == Purpose::Delta;
                 verified.anti_entropy |= purpose == Purpose::AntiEntropy;
@@ -396,7 +399,7 @@ impl Audit {
                     auditor.passed(at, shard.0, ledger::by(purpose));
                 }
                 if purpose == Purpose::AntiEntropy {
-                    books.passes.entry(shard).or_default().push((at, shipped));
+                    books.passes.entry(shard).or_default().push(Pass { ended: at, shipped, verified: replicas });
                     if let Some(turn) = books.turns.entry(shard).or_default().last_mut() {
                         turn.ended = Some(at);
                     }

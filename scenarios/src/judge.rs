@@ -4,6 +4,7 @@ mod due;
 pub mod kind;
 mod scans;
 pub mod told;
+mod unacknowledged;
 mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,7 +92,8 @@ pub fn judge(scenario: &Scenario, it: &Cluster, mut findings: Vec<Finding>) -> S
         findings.push(violation("durable", text).of_kind("a document came back from the dead").at(risen.at));
     }
     let lost = windows.iter().map(|window| (window.doc.as_str(), window.opened_at, window.closed_at));
-    let documents_searched = judge_history(&history, lost, &mut findings);
+    let unacknowledged = unacknowledged::spans(scenario.windows, &books, &history, it.plan.cluster.shards);
+    let documents_searched = judge_history(&history, lost.chain(unacknowledged), &mut findings);
     versions::judge(
         &history,
         it.plan.cluster.shards,

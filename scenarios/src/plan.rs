@@ -138,6 +138,9 @@ pub struct WorkloadPlan {
     /// Over all clients; afterwards they go on at a slower pace until the migrations have ended.
     pub operations: u32,
     pub documents: u32,
+    /// The last so many of them are not written before the faults begin: whoever comes first writes them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fresh_documents: u32,
     pub reads: Ratio,
     pub deletes: Ratio,
     /// Chance that a client has two to four operations under way at once.
@@ -302,6 +305,7 @@ impl Plan {
                 clients,
                 operations: 2_000,
                 documents: shape.range(200..=400) as u32,
+                fresh_documents: 0,
                 reads: Ratio::of(3, 10),
                 deletes: Ratio::of(1, 10),
                 pipelined: Ratio::of(1, 5),

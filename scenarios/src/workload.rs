@@ -168,7 +168,8 @@ impl Actor {
             };
         }
         let clients = u64::from(plan.workload.clients);
-        let share = (0..u64::from(plan.workload.documents)).filter(|n| n % clients == u64::from(self.number - 1));
+        let loaded = u64::from(plan.workload.documents.saturating_sub(plan.workload.fresh_documents));
+        let share = (0..loaded).filter(|n| n % clients == u64::from(self.number - 1));
         let puts: Vec<Key> = share.map(document).collect();
         for keys in puts.chunks(16) {
             let requests = keys.iter().map(|key| self.put(key.clone())).collect();

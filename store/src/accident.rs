@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "how much to try is the caller's choice and no part of a run")]
 
 use std::fmt::Debug;
+use std::io::Write as _;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -50,7 +51,8 @@ pub fn fuzz(what: &str, check: impl Fn(Accident) -> Result<(), TestCaseError>) {
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let dice = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     TestRunner::new_with_rng(config, dice).run(&accident(), check).unwrap_or_else(|error| panic!("{error}"));
-    println!("tried: fuzzed {what}: {cases} fuzz inputs");
+    // Not `println!`, which a passing test keeps to itself.
+    writeln!(std::io::stdout(), "tried: fuzzed {what}: {cases} fuzz inputs").expect("somebody listens");
 }
 
 /// What is decoded from the bytes of an example after an accident is refused, or is something that is encoded and decoded

@@ -431,10 +431,7 @@ impl Engine {
     fn take_back(&mut self, error: io::Error) -> EngineError {
         match io_error(error) {
             EngineError::Full(error) if self.log.cut().is_ok() => {
-                self.copies.undo();
-                self.scrub = None;
-                self.group.clear();
-                self.effects.clear();
+                self.discard();
                 EngineError::Full(error)
             }
             error => {
@@ -442,6 +439,14 @@ impl Engine {
                 error
             }
         }
+    }
+
+    /// Takes back everything that was staged since the last commit. A scrub that is under way begins anew.
+    pub fn discard(&mut self) {
+        self.copies.undo();
+        self.scrub = None;
+        self.group.clear();
+        self.effects.clear();
     }
 
     fn check(&self) -> Result<(), EngineError> {

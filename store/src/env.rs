@@ -158,9 +158,9 @@ pub enum Event {
     /// The coordinator has begun to reconcile a shard. What comes of it is told when it has finished; where it is void
     /// before (a commit, a crash), nothing is.
     Reconciling { shard: ShardId, purpose: Purpose },
-    /// A delta pass or an anti-entropy pass has finished and is verified; `shipped` documents were lacking somewhere, and
-    /// `reruns` verifications had found that something still was.
-    Reconciled { shard: ShardId, purpose: Purpose, shipped: u64, reruns: u32 },
+    /// A delta pass or an anti-entropy pass has finished and is verified, on so many targets, at least a majority; `shipped`
+    /// documents were lacking somewhere, and `reruns` verifications had found that something still was.
+    Reconciled { shard: ShardId, purpose: Purpose, shipped: u64, reruns: u32, verified: usize },
     /// The coordinator committed who belongs to the cluster and where they are reached, or found it in its records.
     Members { revision: u64, nodes: BTreeMap<NodeId, String> },
     /// The coordinator refused an operator's command.

@@ -286,14 +286,9 @@ impl Node {
                 }
                 env.probe.measure(Measure::DiskFull(true));
                 env.probe.measure(Measure::TurnedAway { why: "disk full", requests: self.answers.len() as u64 });
-                self.answers.clear();
-                self.read_bytes = 0;
-                self.repaired.clear();
-                self.copied.clear();
-                self.refusal = Some(error);
+                self.forget_round();
                 self.rotted.clear();
-                self.served.clear();
-                self.serving.clear();
+                self.refusal = Some(error);
                 return Ok(());
             }
             result => result?,
@@ -328,6 +323,29 @@ impl Node {
             env.probe.on(Event::Copied { node: self.id, shard, through });
         }
         Ok(())
+    }
+
+    /// Nothing that was asked for since the last commit is done, and none of it is answered.
+    fn forget_round(&mut self) {
+        self.answers.clear();
+        self.read_bytes = 0;
+        self.repaired.clear();
+        self.copied.clear();
+        self.served.clear();
+        self.serving.clear();
+    }
+
+    /// Takes back what was staged since the last commit, and its answers. The marks of copies in which rot has shown up
+    /// meanwhile are staged anew.
+    pub fn discard(&mut self) -> Result<(), EngineError> {
+        self.engine.discard();
+        self.forget_round();
+        self.rotted.iter().try_for_each(|shard| self.engine.mark_damaged(*shard))
+    }
+
+    /// Whether rot has shown up since the last commit: what asked for it is not done, and will not be answered.
+    pub fn has_met_rot(&self) -> bool {
+        !self.rotted.is_empty()
     }
 
     /// What was answered since the last commit, under configurations that are durable by now.

@@ -189,36 +189,46 @@ impl Store {
         Ok(Store { inner: Mutex::new(inner), disk })
     }
 
-    /// A collection by name. It need not be created, and one without documents takes no room. Fails if no collection
-    /// can be called so.
+    /// A collection by name, of 1 to 400 bytes and without NUL. It need not be created, and one without documents takes no
+    /// room. Fails with `Key` if no collection can be called so.
     pub fn collection<'a>(&'a self, name: &'a str) -> Result<Collection<'a>, StoreError> {
         Collection::new(self, name)
     }
 
-    /// The body of a document; `None` if there is none.
+    /// The body of a document; `None` if there is none. Ids have 1 to 511 bytes and no NUL.
+    ///
+    /// Fails with `Key` if nothing can be named so, with `Engine(Damaged)` if its shard has rotted.
     pub fn get(&self, collection: &str, id: &str) -> Result<Option<Value>, StoreError> {
         self.inner()?.get(Key::new(collection, id)?)
     }
 
-    /// Writes a document, whole, durably. A body need not be JSON; if it is, no field may be [`reserved`].
+    /// Writes a document, whole, durably. A body has at most 16 MiB and need not be JSON; if it is an object, no field may be
+    /// [`reserved`].
+    ///
+    /// Fails with `Key`, `BodyLength` or `Reserved` if it cannot be stored, with `Engine` if the disk has no room (`Full`),
+    /// failed (`Io`, `Poisoned`), or has rotted where the document belongs (`Damaged`). After `Full` and `Damaged` nothing
+    /// has changed.
     pub fn put(&self, collection: &str, id: &str, body: &[u8]) -> Result<(), StoreError> {
         let request = put(Key::new(collection, id)?, body)?;
         self.inner()?.call(request).map(drop)
     }
 
-    /// Deletes a document, durably; one that is not there is deleted.
+    /// Deletes a document, durably; one that is not there is deleted. It leaves a tombstone until the next
+    /// [`Store::compact`]. Fails as [`Store::put`] does.
     pub fn delete(&self, collection: &str, id: &str) -> Result<(), StoreError> {
         let key = Key::new(collection, id)?;
         self.inner()?.call(Request::Delete { key }).map(drop)
     }
 
-    /// Makes all writes of a batch durable with one sync: all or none.
+    /// Makes all writes of a batch durable with one sync: all or none. Fails as [`Store::put`] does; none of it is there
+    /// then, but after a failed sync (`Io`), of which the next opening tells.
     pub fn batch(&self, batch: Batch) -> Result<(), StoreError> {
         self.inner()?.call_all(batch.0)
     }
 
     /// The next documents of a collection, at most `page` (at least one if there is one): from the beginning, or from
-    /// where another page ended.
+    /// where another page ended. A page also ends when it has 1 MiB. Fails with `Engine(Damaged)` if any shard has rotted, as
+    /// its documents would be missing.
     pub fn scan(&self, collection: &str, ids: &Ids, from: Option<&Cursor>, page: usize) -> Result<Page, StoreError> {
         let range = ids.in_collection(collection, from)?;
         self.inner()?.scan(&range, page.clamp(1, u32::MAX as usize)).map(Page::from)
@@ -245,7 +255,8 @@ impl Store {
     /// What the store holds now, to be read while others write. It takes no time and no room until what it shows is
     /// replaced.
     ///
-    /// A scrub or a compaction ends it: its reads then fail with `Engine(SnapshotGone)`.
+    /// A scrub or a compaction ends it: its reads then fail with `Engine(SnapshotGone)`. It is not given, `Engine(Damaged)`,
+    /// while any shard is damaged.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let inner = self.inner()?;
         inner.check_damage()?;
@@ -274,7 +285,7 @@ impl Store {
         Ok(reply.expect("a node answers about its staging area at once"))
     }
 
-    /// Counts; reads no document.
+    /// Counts; reads no document. Fails with `Engine(Io)` if the sizes of the files cannot be had.
     pub fn stats(&self) -> Result<Stats, StoreError> {
         let inner = self.inner()?;
         let engine = inner.node.engine();
@@ -295,7 +306,8 @@ impl Store {
     }
 
     /// Reads everything back from the disk, past every cache, and compares it with its checksums and digests. Other
-    /// calls come in between. A shard that is found damaged falls silent: better no answer than a wrong one.
+    /// calls come in between. A shard that is found damaged falls silent: better no answer than a wrong one. Fails with
+    /// `Engine` if what all shards need is damaged (`Corrupt`) or the disk fails.
     pub fn scrub(&self) -> Result<Scrub, StoreError> {
         let mut found = Scrub::default();
         loop {
@@ -312,14 +324,15 @@ impl Store {
     }
 
     /// Moves what is in memory and log to the page file now, so that the next opening has nothing to replay. Nothing is
-    /// more durable for it.
+    /// more durable for it. On a full disk it is put off; after any other error of the disk the store is `Poisoned`.
     pub fn flush(&self) -> Result<(), StoreError> {
         let Inner { node, env, .. } = &mut *self.inner()?;
         Ok(node.checkpoint(env)?)
     }
 
     /// Forgets the tombstones of deleted documents and writes everything that is left into a new page file. Takes the
-    /// room of both files while it works; other calls wait until it is done.
+    /// room of both files while it works; other calls wait until it is done. Fails with `Engine(Full)` if there is no such
+    /// room: then at most tombstones are gone.
     pub fn compact(&self) -> Result<(), StoreError> {
         let mut inner = self.inner()?;
         for shard in 0..inner.shard_count {
@@ -399,7 +412,8 @@ impl Inner {
         })
     }
 
-    /// Passes messages between router and node until neither has anything to say.
+    /// Passes messages between router and node until neither has anything to say. What is asked for together is done
+    /// whole or not at all: not if a part of it meets rot, or a disk that cannot be read.
     fn pump(&mut self) -> Result<(), StoreError> {
         loop {
             let sends = self.router.drain_sends();
@@ -407,7 +421,14 @@ impl Inner {
                 return Ok(());
             }
             for (_, message) in sends {
-                self.node.receive(NOW, ME, message)?;
+                if let Err(error) = self.node.receive(NOW, ME, message) {
+                    self.node.discard()?;
+                    self.end_all();
+                    return Err(error.into());
+                }
+            }
+            if self.node.has_met_rot() {
+                self.node.discard()?;
             }
             self.node.commit(&self.env)?;
             for (to, message) in self.node.drain_answers() {
@@ -418,12 +439,17 @@ impl Inner {
         }
     }
 
-    /// Ends everything that is under way, and says why it could not end well.
-    fn give_up(&mut self, shard: ShardId) -> StoreError {
+    /// Ends everything that is under way.
+    fn end_all(&mut self) {
         self.router.tick(Nanos::MAX);
         self.router.drain_sends();
         self.router.drain_done();
         self.router.drain_scanned();
+    }
+
+    /// Ends everything that is under way, and says why it could not end well.
+    fn give_up(&mut self, shard: ShardId) -> StoreError {
+        self.end_all();
         match self.node.take_refusal() {
             Some(refusal) => StoreError::Engine(refusal),
             None => self.check_damage().err().unwrap_or(StoreError::Unavailable { shard }),

@@ -10,7 +10,7 @@ use miroir_store::config::{Form, ShardConfig};
 use miroir_store::id::{MigrationId, NodeId, ShardId};
 use miroir_store::migration::Stage;
 
-use super::{Audit, Journey};
+use super::{Audit, Journey, Pass};
 
 impl Audit {
     /// Clients are let go, and faults may happen.
@@ -30,7 +30,10 @@ impl Audit {
 
     /// Whether some anti-entropy pass has found all replicas equal.
     pub fn has_found_replicas_equal(&self) -> bool {
-        self.books().passes.values().flatten().any(|(_, shipped)| *shipped == 0)
+        let books = self.books();
+        let replicas = |shard: &ShardId| books.configs.get(shard).map(|config| config.new.len());
+        let found = |(shard, pass): (&ShardId, &Pass)| pass.shipped == 0 && Some(pass.verified) == replicas(shard);
+        books.passes.iter().flat_map(|(shard, passes)| passes.iter().map(move |pass| (shard, pass))).any(found)
     }
 
     /// How many documents delta passes have shipped so far.
@@ -220,15 +223,17 @@ impl Audit {
         configs.iter().all(ShardConfig::is_at_rest) && self.is_installed_everywhere(&configs)
     }
 
-    /// Whether each shard has seen a whole anti-entropy pass that began after `since` and found nothing to ship.
+    /// Whether each shard has seen a whole anti-entropy pass that began after `since`, reached all replicas and found nothing
+    /// to ship: a connection may need longer than a pass waits until it has noticed that the network is whole again.
     pub fn is_quiet_since(&self, since: Nanos) -> bool {
         let books = self.books();
         books.configs.values().all(|config| {
             let alone = config.new.len() == 1;
             let passes = books.passes.get(&config.shard).map_or(&[][..], Vec::as_slice);
-            let later: Vec<&(Nanos, u64)> = passes.iter().filter(|(at, _)| *at > since).collect();
+            let later: Vec<&Pass> = passes.iter().filter(|pass| pass.ended > since).collect();
+            let is_quiet = |pass: &&Pass| pass.shipped == 0 && pass.verified == config.new.len();
             // The first pass to end may have begun before.
-            alone || (later.len() >= 2 && later.last().is_some_and(|(_, shipped)| *shipped == 0))
+            alone || (later.len() >= 2 && later.last().is_some_and(is_quiet))
         })
     }
 }

@@ -48,6 +48,16 @@ pub struct Turn {
     pub ended: Option<Nanos>,
 }
 
+/// An anti-entropy pass that has finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    pub ended: Nanos,
+    /// Documents that were lacking somewhere.
+    pub shipped: u64,
+    /// Replicas on which the result was verified; a pass goes on without those that do not answer.
+    pub verified: usize,
+}
+
 /// What the store said about itself, beyond loss windows.
 #[derive(Clone, Debug, Default)]
 pub struct Books {
@@ -59,8 +69,8 @@ pub struct Books {
     pub journeys: BTreeMap<MigrationId, Journey>,
     pub warnings: Vec<(Nanos, String)>,
     pub refusals: Vec<(Nanos, String, String)>,
-    /// When each finished anti-entropy pass over a shard ended, and how many documents it shipped.
-    pub passes: BTreeMap<ShardId, Vec<(Nanos, u64)>>,
+    /// The finished anti-entropy passes over each shard, in order.
+    pub passes: BTreeMap<ShardId, Vec<Pass>>,
     /// Every anti-entropy pass over a shard that was begun, in order.
     pub turns: BTreeMap<ShardId, Vec<Turn>>,
     pub delta_shipped: u64,

@@ -20,19 +20,20 @@ use crate::plan::Plan;
 
 pub const SCENARIO: Scenario = Scenario {
     id: "cutover/network_partition_new_node",
-    promise: "the joining node is cut off in each stage: before Activate it aborts in time, after it nothing is lost",
+    promise: "the joining node is cut off at each stage: before Activate it aborts in time, after it nothing is lost",
     marks: &[
-        "cut off in DualWrite",
-        "cut off in Drain",
-        "cut off in DeltaPass",
-        "cut off in Activate",
-        "cut off in Cleanup",
+        "cut off at DualWrite",
+        "cut off at Drain",
+        "cut off at DeltaPass",
+        "cut off at Activate",
+        "cut off at Cleanup",
         "cut off for a moment",
         "cut off for longer than the joint timeout",
         "cut off both ways",
         "nothing reached the joining node",
         "nothing came from the joining node",
         "an attempt was aborted and another one was done",
+        "aborted as nobody could reach the new owner",
     ],
     windows: Windows::None,
     gate_overridden: false,
@@ -83,25 +84,58 @@ fn plan(plan: &mut Plan, dice: &Dice) {
 /// lost once and take their time.
 const NOTICE: Nanos = 120 * MILLIS;
 
+/// How long what was on its way when the cut began may still take to bring Activate about.
+const IN_FLIGHT: Nanos = 60 * MILLIS;
+
+fn is_decision(stage: Stage) -> bool {
+    matches!(stage, Stage::Cleanup | Stage::Aborted)
+}
+
+/// A lone new owner cannot be reached for longer than the joint timeout: the attempt is over in time, without Activate,
+/// unless all that was needed had been said already. `told`: how long after the stage was entered, and what.
+fn of_decision(told: Option<(Nanos, Stage)>, limit: Nanos) -> Option<String> {
+    match told {
+        Some((after, Stage::Cleanup)) if after > IN_FLIGHT => {
+            Some(format!("activated {} ms after the only new owner was cut off", after / MILLIS))
+        }
+        Some((after, _)) if after <= limit => None,
+        Some((after, stage)) => Some(format!("cut off before Activate, and {stage} came after {} ms", after / MILLIS)),
+        None => Some("cut off before Activate, and nothing was decided".to_owned()),
+    }
+}
+
 fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
     Box::pin(async {
         let mut wrong = migrations(it).await;
         wrong.extend(one_decision_each(it));
         let (stage, length, (_, direction)) = case(&it.world.dice());
         let journey = it.audit.journeys().into_values().next().unwrap_or_default();
-        if journey.stages.iter().any(|(_, entered)| entered.to_string() == stage) {
-            count_mark(&format!("cut off in {stage}"));
+        let entered = journey.stages.iter().find(|(_, entered)| entered.to_string() == stage).map(|(at, _)| *at);
+        if entered.is_some() {
+            count_mark(&format!("cut off at {stage}"));
             count_mark(&format!("cut off {length}"));
             count_mark(direction);
         }
         sometimes!(it.audit.was_retried(), "an attempt was aborted and another one was done");
         let limit = it.plan.timing.joint_timeout_ms * MILLIS + NOTICE;
         let activated = journey.stages.iter().find(|(_, stage)| *stage == Stage::Cleanup).map(|(at, _)| *at);
-        if let Some((began, gap)) = it.audit.progress().longest(it.plan.migrations[0].shard, Access::Write)
-            && gap > limit
-            && activated.is_none_or(|at| at > began + limit)
+        for access in [Access::Write, Access::Read] {
+            if let Some((began, gap)) = it.audit.progress().longest(it.plan.migrations[0].shard, access)
+                && gap > limit
+                && activated.is_none_or(|at| at > began + limit)
+            {
+                let what = if access == Access::Write { "write" } else { "read" };
+                wrong.push(format!("cut off before Activate, and no {what} was answered for {} ms", gap / MILLIS));
+            }
+        }
+        if let Some(entered) = entered.filter(|_| stage == "Drain" || stage == "DeltaPass")
+            && length == LENGTHS[1]
+            && it.plan.cluster.replication == 1
         {
-            wrong.push(format!("cut off before Activate, and no write was acknowledged for {} ms", gap / MILLIS));
+            let decided = journey.stages.iter().find(|(at, stage)| *at > entered && is_decision(*stage));
+            let told = decided.map(|(at, stage)| (at - entered, *stage));
+            sometimes!(matches!(told, Some((_, Stage::Aborted))), "aborted as nobody could reach the new owner");
+            wrong.extend(of_decision(told, limit));
         }
         wrong
     })

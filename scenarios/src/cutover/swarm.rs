@@ -23,6 +23,7 @@ pub const SCENARIO: Scenario = Scenario {
         "a migration was aborted by its operator",
         "a migration was paused and went on",
         "anti-entropy was off while a shard moved",
+        "a document was written for the first time while its shard moved",
     ],
     windows: Windows::UntilRepair,
     gate_overridden: false,
@@ -59,6 +60,8 @@ fn plan(plan: &mut Plan, dice: &Dice) {
             interference: interference(&mut stream),
         });
     }
+    let mut fresh = dice.stream("fresh", 0);
+    plan.workload.fresh_documents = plan.workload.documents / *fresh.pick(&[u32::MAX, 5, 2]);
     plan.draw_world(dice);
     if plan.profile != Profile::Calm {
         for n in 0..count {

@@ -213,12 +213,12 @@ impl Probe for Meter {
                 counted.tombstones.insert(shard, tombstones);
             }
             Event::Repaired { purpose: Purpose::Copy, .. } => counted.add("miroir_copied_documents_total", 1),
-            Event::Reconciled { shard, purpose, shipped, reruns } => {
+            Event::Reconciled { shard, purpose, shipped, reruns, verified } => {
                 counted.lag.insert(shard, 0);
                 let level_is_info = shipped > 0 || purpose != Purpose::AntiEntropy;
                 match level_is_info {
-                    true => tracing::info!(%shard, ?purpose, shipped, reruns, "reconciled"),
-                    false => tracing::debug!(%shard, ?purpose, shipped, reruns, "reconciled"),
+                    true => tracing::info!(%shard, ?purpose, shipped, reruns, verified, "reconciled"),
+                    false => tracing::debug!(%shard, ?purpose, shipped, reruns, verified, "reconciled"),
                 }
                 match purpose {
                     Purpose::Delta => counted.add("miroir_delta_documents_total", shipped),

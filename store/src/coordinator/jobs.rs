@@ -155,6 +155,7 @@ impl Coordinator {
                         purpose: Purpose::Delta,
                         shipped: report.shipped,
                         reruns: report.reruns,
+                        verified: report.verified.len(),
                     });
                     self.progress.entry(id).or_default().delta = Some(report);
                     while self.advance(now, id)? {}
@@ -166,6 +167,7 @@ impl Coordinator {
                         purpose: Purpose::AntiEntropy,
                         shipped: report.shipped,
                         reruns: report.reruns,
+                        verified: report.verified.len(),
                     });
                     let config = self.configs[&shard].value.clone();
                     assert_eq!(config.epoch, job.reconcile.spec().epoch, "a commit voids the shard's jobs");
@@ -179,6 +181,7 @@ impl Coordinator {
                         purpose: Purpose::Readmission,
                         shipped: report.shipped,
                         reruns: report.reruns,
+                        verified: report.verified.len(),
                     });
                     let config = self.configs[&shard].value.clone();
                     assert_eq!(config.epoch, job.reconcile.spec().epoch, "a commit voids the shard's jobs");

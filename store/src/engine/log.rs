@@ -184,7 +184,8 @@ impl Log {
         Ok(Log { file, header, sequence, end, reserved, group: Vec::new(), sectors: Vec::new(), appended: 0 })
     }
 
-    /// Whether header and groups can still be read back from the disk.
+    /// Whether header and groups can still be read back from the disk, and nothing but zeros lies behind them: anything
+    /// else would keep the next process from opening it.
     pub fn is_whole(&self, disk: &dyn Disk) -> Result<bool, EngineError> {
         match Header::read(disk, self.header.generation) {
             Ok(Some(header)) if header == self.header => {}
@@ -200,7 +201,8 @@ impl Log {
                 Ok(None) | Err(_) => return Ok(false),
             }
         }
-        Ok(index * SECTOR_BYTES as u64 == self.end)
+        let tail = check_tail(&mut stretch, self.header.owner(self.sequence), index)?;
+        Ok(index * SECTOR_BYTES as u64 == self.end && tail == Ok(Tail::Empty))
     }
 
     pub fn header(&self) -> Header {

@@ -99,7 +99,8 @@ fn format(disk: &Arc<dyn Disk>, options: &Options, files: &Files, disk_id: DiskI
         let what = "there are logs, and not one whole header".to_owned();
         return Err(EngineError::Corrupt { file: "log".to_owned(), what });
     }
-    let log = Log::create(&**disk, Header { disk: disk_id, generation: 1, pages: 0 })?;
+    let header = Header { disk: disk_id, generation: 1, pages: 0 };
+    let log = Log::create(&**disk, header).map_err(super::io_error)?;
     Ok(Recovered { disk_id, log, pages: None, copies: Copies::new(options.names_bytes) })
 }
 

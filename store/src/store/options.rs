@@ -31,7 +31,7 @@ impl Default for Options {
 
 impl Options {
     /// How many shards a new store is divided into; fixed when it is created. Damage silences a shard; a scan reads
-    /// all of them. Default: 1.
+    /// all of them. At least 1; panics at 0. Default: 1.
     pub fn shards(mut self, count: u32) -> Options {
         assert!(count > 0, "a store has a shard");
         self.shards = Some(count);

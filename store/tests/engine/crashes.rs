@@ -30,7 +30,10 @@ fn work(mut engine: Engine, mut committed: Model, rng: &mut Rng, clock: &mut u64
                     assert_eq!(answer, expected, "{step:?}");
                     effects.extend(effect);
                 }
-                Err(_) => return Death { committed, attempted: None },
+                Err(error) => {
+                    assert_is_death(&error);
+                    return Death { committed, attempted: None };
+                }
             }
         }
         if rng.chance(1, 50)
@@ -44,9 +47,17 @@ fn work(mut engine: Engine, mut committed: Model, rng: &mut Rng, clock: &mut u64
                 assert_eq!(done, effects);
                 committed = staged;
             }
-            Err(_) => return Death { committed, attempted: Some(staged) },
+            Err(error) => {
+                assert_is_death(&error);
+                return Death { committed, attempted: Some(staged) };
+            }
         }
     }
+}
+
+/// A process that dies sees its disk fail; anything else would be rot that nobody made.
+fn assert_is_death(error: &EngineError) {
+    assert!(matches!(error, EngineError::Io(_) | EngineError::Poisoned), "{error}");
 }
 
 fn options(rng: &mut Rng) -> Options {

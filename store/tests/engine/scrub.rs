@@ -11,7 +11,7 @@ use miroir_store::wire::{Message, Op, Purpose, RequestId, Shipped, Token};
 use crate::disk::{Rng, TestDisk};
 use crate::model::{Model, config, key, version};
 use crate::reconcile::env;
-use crate::rot::{FLIPPED_FILES, answers_are_right, filled, open, redb_walks_when_it_opens};
+use crate::rot::{FLIPPED_FILES, Places, answers_are_right, filled, open, redb_walks_when_it_opens};
 use crate::tried::{tell, wanted};
 
 const S0: ShardId = ShardId(0);
@@ -25,14 +25,11 @@ fn what_a_flip_made_vanish_is_found_by_one_pass() {
     for seed in 10..14 {
         let (disk, _) = filled(seed);
         let mut rng = Rng(seed);
-        for (name, len) in disk.files() {
-            let bytes = disk.bytes(&name);
-            let used: Vec<u64> = (0..len as u64 / 512)
-                .filter(|sector| bytes[*sector as usize * 512..][..512].iter().any(|&byte| byte != 0))
-                .collect();
+        for (name, _) in disk.files() {
+            let places = Places::of(&disk.bytes(&name));
             for _ in 0..wanted("MIROIR_FLIPS", 3_200) / FLIPPED_FILES {
                 flips += 1;
-                let bit = used[rng.below(used.len() as u64) as usize] * 4_096 + rng.below(4_096);
+                let bit = places.draw(&mut rng);
                 let rotten = disk.copy();
                 let mut engine = open(&rotten, 1_000).expect("nothing has rotted yet");
                 let model = Model::of(&engine).expect("it reads, and its caches are warm");

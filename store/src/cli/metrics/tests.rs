@@ -18,7 +18,7 @@ fn every_metric_is_described_and_counted() {
     meter.on(Event::TurnedAway { node: NodeId(1), shard, why: "another disk" });
     meter.measure(Measure::DiskFull(true));
     meter.measure(Measure::Tried { shard });
-    meter.on(Event::Reconciled { shard, purpose: Purpose::Delta, shipped: 7, reruns: 1 });
+    meter.on(Event::Reconciled { shard, purpose: Purpose::Delta, shipped: 7, reruns: 1, verified: 3 });
     meter.on(Event::Counted { node: NodeId(3), shard, tombstones: 5 });
     meter.on(Event::Refused { code: "UnsafeCutover".to_owned() });
     let text = meter.text();

@@ -229,11 +229,35 @@ fn unframe(bytes: &[u8]) -> Result<Option<(Key, Vec<u8>, usize)>, ()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::accident::fuzz_records;
+    use crate::accident::{fuzz, fuzz_records};
 
     #[test]
     fn any_bytes_are_a_manifest_or_refused() {
         fuzz_records("manifests of stagings", &[Manifest { fingerprint: 5, staged_bytes: vec![7, 0, 9] }]);
+    }
+
+    /// With a right sum over whatever an accident left, so that what stands behind the sum is reached.
+    #[test]
+    fn any_bytes_are_a_staged_document_or_refused() {
+        let key = Key::new("films", "tt0062622").expect("a name");
+        let mut whole = Vec::new();
+        frame(&mut whole, &key, b"a body");
+        fuzz("staged documents", |accident| {
+            let mut content = whole[HEAD_BYTES..].to_vec();
+            accident.happen(&mut content);
+            let mut bytes = (content.len() as u32).to_le_bytes().to_vec();
+            bytes.extend(xxh3_64(&content).to_le_bytes());
+            bytes.extend(&content);
+            if let Ok(Some((key, body, length))) = unframe(&bytes) {
+                let mut again = Vec::new();
+                frame(&mut again, &key, &body);
+                prop_assert_eq!(length, bytes.len());
+                prop_assert_eq!(again, bytes);
+            }
+            Ok(())
+        });
     }
 }
