@@ -116,7 +116,7 @@ fn coverage(catalog: &Catalog) -> Vec<Measurement> {
 }
 
 /// The same draws in all four, but for the two defences: one replica, and a joining link that loses one write in twenty. Where
-/// both are off, the old owner drops its copy at once.
+/// both are off, the old owner drops its copy at once. Other differences are those of the scenarios: see the template.
 fn configurations() -> Vec<Measurement> {
     let cells = [
         ("on/on", "cutover/with_anti_entropy"),

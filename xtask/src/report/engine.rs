@@ -56,7 +56,8 @@ fn stamp(rows: &[Row<Tried>]) -> String {
         || NOT_YET.to_owned(),
         |Row { stamp, .. }| {
             let seeds = stamp.seeds.as_deref().unwrap_or("none");
-            format!("`{}`, build `{}`, seeds of each test `{seeds}`.", stamp.command, stamp.build)
+            let whose = "each test has seeds of its own, as many from there on as it tries";
+            format!("`{}`, build `{}`, seeds `{seeds}`: {whose}.", stamp.command, stamp.build)
         },
     )
 }

@@ -1,11 +1,13 @@
 //! Anti-entropy on and off, with the delta pass and without it.
 
+use miroir_sim::ratio::Ratio;
+
 use crate::data::Row;
 use crate::report::rate::{self, percent};
 use crate::report::tables::{Table, ms, number};
 use crate::sweep::Tally;
 
-use super::not_yet;
+use super::{not_yet, windows};
 
 /// The cells, by whether anti-entropy is on and what becomes of the delta pass, and what the coordinator says to each.
 const CELLS: [(&str, &str); 4] = [
@@ -53,42 +55,55 @@ pub fn table(rows: &[Row<Tally>]) -> String {
     table.text()
 }
 
+/// What a row's command sets a key of the plan to.
+fn set<'a>(command: &'a str, key: &str) -> Option<&'a str> {
+    command.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+}
+
 /// The replication that a row's command sets.
 fn replication(command: &str) -> String {
-    let set = command.split_whitespace().find_map(|word| word.strip_prefix("replication="));
-    set.unwrap_or("1 and 3").to_owned()
+    set(command, "replication").unwrap_or("1 and 3").to_owned()
+}
+
+/// The loss of the links to joining nodes that a row's command sets.
+fn loss(command: &str) -> String {
+    let loss = set(command, "network.joiner_loss").and_then(|loss| loss.parse::<Ratio>().ok());
+    loss.map_or("drawn".to_owned(), |loss| percent(loss.ppm() as f64 / 1e6))
 }
 
 /// What follows from the cells, with their numbers.
 pub fn follows(rows: &[Row<Tally>]) -> Vec<String> {
-    rows.iter().map(|Row { name, measured, .. }| sentence(name, measured)).collect()
+    rows.iter().map(|Row { name, stamp, measured }| sentence(name, &stamp.command, measured)).collect()
 }
 
-fn sentence(name: &str, measured: &Tally) -> String {
+fn sentence(name: &str, command: &str, measured: &Tally) -> String {
+    let here = format!("In the four configurations, at {} loss", loss(command));
     let (runs, acked) = (number(measured.seeds()), number(measured.acked));
     let (lost, permanent) = (measured.lost.writes, measured.windows.permanent);
     match (name, lost) {
         ("on/on", 0) => format!(
-            "Keep the delta pass. With it and anti-entropy, none of {acked} acknowledged writes in {runs} runs was ever \
-             missing."
+            "Keep the delta pass. {here}, with it and anti-entropy, none of {acked} acknowledged writes in {runs} runs was \
+             ever missing."
         ),
         ("off/on", 0) => format!(
-            "The delta pass alone held as well: none of {acked} writes was missing. Anti-entropy is then the defence against \
-             what nobody thought of, and it is off."
+            "{here}, the delta pass alone held as well: none of {acked} writes was missing. Anti-entropy is then the defence \
+             against what nobody thought of, and it is off."
         ),
         ("on/skipped", 1..) if permanent == 0 => format!(
-            "Skipping the delta pass trades safety for time: {} of {acked} writes could be missed for a while, the longest \
-             for {}; every one ended by itself. Skip it only for data that may be read stale for that long.",
+            "Skipping the delta pass trades safety for time. {here}, {} of {acked} writes could be missed for a while, the \
+             longest for {}, with passes of anti-entropy {}; every one ended by itself. Skip it only for data that may be \
+             read stale for your own period and the time of a pass.",
             number(lost),
-            ms(measured.windows.max_ns)
+            ms(measured.windows.max_ns),
+            windows::apart(),
         ),
         ("off/skipped", _) if permanent > 0 => format!(
-            "With both off, {} of {acked} acknowledged writes were lost for good. That is why the coordinator refuses, and \
-             why no flag overrides it.",
+            "{here}, {} of {acked} acknowledged writes were lost for good with both off. That is why the coordinator \
+             refuses, and why no flag overrides it.",
             number(permanent)
         ),
         ("on/skipped" | "off/skipped", 0) => {
-            format!("In **{name}** nothing was lost in {runs} runs: too few to say what the missing defence costs.")
+            format!("{here}, **{name}** lost nothing in {runs} runs: too few to say what the missing defence costs.")
         }
         _ => format!(
             "**{name} is not as promised**: {} of {acked} writes had a loss window, {} of them for good.",

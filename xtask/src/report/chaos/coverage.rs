@@ -1,5 +1,6 @@
 //! Every scenario in the profiles usual and storm: what ran, what it met, and what it found.
 
+use miroir_scenarios::plan::NEVER_DRAWN;
 use miroir_sim::coverage::Matrix;
 use miroir_sim::plan::FaultKind;
 
@@ -8,7 +9,7 @@ use crate::report::rate::{self, percent};
 use crate::report::tables::{Table, ms, number};
 use crate::sweep::Tally;
 
-use super::{not_yet, stage_place};
+use super::{bullets, not_yet, stage_place};
 
 const PROFILES: [&str; 2] = ["usual", "storm"];
 
@@ -58,7 +59,7 @@ pub fn table(rows: &[Row<Tally>]) -> String {
     for Row { name, measured, .. } in rows {
         let (profile, id) = parts(name);
         let windows = &measured.windows;
-        let faults = FaultKind::NAMES.iter().map(|kind| measured.matrix.total(kind)).sum();
+        let faults = planned(measured);
         let frames = LOST_FRAMES.iter().filter_map(|kind| measured.faults.get(*kind)).sum();
         let passed = measured.seeds() - measured.failing().len() as u64;
         let (declared, reached) = (measured.declared(), measured.declared() - measured.unreached().len());
@@ -70,6 +71,11 @@ pub fn table(rows: &[Row<Tally>]) -> String {
         table.row([id.to_owned(), profile.to_owned()].into_iter().chain(cells).chain(ends));
     }
     table.text()
+}
+
+/// Planned faults that struck.
+fn planned(measured: &Tally) -> u64 {
+    FaultKind::NAMES.iter().map(|kind| measured.matrix.total(kind)).sum()
 }
 
 /// The share of acknowledged writes that had a window, or what bounds it.
@@ -91,7 +97,18 @@ pub fn fewer(volume: &[(String, u64)]) -> String {
     }
 }
 
-/// Which fault began in which stage, all rows together.
+/// Which scenarios plan no faults: not even in storms, in which every other one does.
+pub fn without_faults(rows: &[Row<Tally>]) -> String {
+    let storms = rows.iter().filter(|row| parts(&row.name).0 == PROFILES[1]);
+    let calm = storms.filter(|row| planned(&row.measured) == 0);
+    let named: Vec<String> = calm.map(|row| format!("`{}`", parts(&row.name).1)).collect();
+    match named.as_slice() {
+        [] => String::new(),
+        _ => format!("These plan no faults in either profile, as they measure something else: {}.", named.join(", ")),
+    }
+}
+
+/// Which fault began in which stage, all rows together, and why some never did.
 pub fn matrix(rows: &[Row<Tally>]) -> String {
     if rows.is_empty() {
         return not_yet("cargo xtask qualify coverage");
@@ -106,5 +123,13 @@ pub fn matrix(rows: &[Row<Tally>]) -> String {
         let counts = phases.iter().map(|phase| number(whole.get(phase, kind)));
         table.row([kind.to_owned()].into_iter().chain(counts));
     }
-    table.text()
+    let never = FaultKind::NAMES.into_iter().filter(|kind| whole.total(kind) == 0);
+    let lines: Vec<String> = never.map(|kind| format!("{kind}: never, {}", why_never(kind))).collect();
+    format!("{}\n{}", table.text(), bullets(lines))
+}
+
+/// As at the end of a sweep.
+fn why_never(kind: &str) -> &'static str {
+    let known = NEVER_DRAWN.iter().find(|(known, _)| *known == kind);
+    known.map_or("drawn for other seeds, scenarios or profiles", |(_, why)| *why)
 }

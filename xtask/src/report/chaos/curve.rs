@@ -246,8 +246,8 @@ pub fn follows(rows: &[Row<Tally>]) -> Vec<String> {
         None => "What is lost without both defences is too little to be held against what was computed",
     };
     let mut lines = vec![format!(
-        "{claim}: the prediction lies in the interval of {inside} of {}. Of twenty intervals of 95 % one misses what is \
-         true.",
+        "{claim} (`cutover/loss_rate_no_ae_no_delta`): the prediction lies in the interval of {inside} of {}. Of twenty \
+         intervals of 95 % one misses what is true.",
         counted(points.len() as u64, "point"),
     )];
     lines.extend(Fit::of(rows).map(|fit| fit.to_string()));

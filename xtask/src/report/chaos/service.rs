@@ -94,9 +94,9 @@ pub fn follows(rows: &[Row<Tally>]) -> Vec<String> {
     let kept = p999 <= OF_STEADY_AT_MOST && beyond <= ROUND_TRIPS_AT_MOST;
     let claim = if kept { "A cutover has no pause" } else { "**A cutover has a pause**" };
     vec![format!(
-        "{claim}: in {} at full load, no stage had a p99.9 of the gaps between acknowledged writes of more than {} the steady \
-         one (promised: at most {}), nor a longest gap of more than {} round trips beyond the longest steady one of the same \
-         run (promised: at most {}).",
+        "{claim}: in {} of `{AT_FULL_LOAD}`, no stage had a p99.9 of the gaps between acknowledged writes of more than {} the \
+         steady one (promised: at most {}), nor a longest gap of more than {} round trips beyond the longest steady one of \
+         the same run (promised: at most {}).",
         counted(tally.seeds(), "run"),
         times(p999),
         OF_STEADY_AT_MOST / 20,

@@ -59,9 +59,10 @@ pub fn follows(rows: &[Row<Tally>]) -> Vec<String> {
         match failed {
             0 if is_whole(measured) => format!(
                 "The coordinator may die at any of the {} steps of a migration with its delta pass, of one without, of one \
-                 that is aborted and tried again, and of a readmission: each was tried, one decision was made each time, \
-                 and nothing was lost.",
-                number(steps)
+                 that is aborted and tried again, and of a readmission (`{}`): each was tried, one decision was made each \
+                 time, and nothing was lost.",
+                number(steps),
+                measured.id(),
             ),
             0 => {
                 format!(

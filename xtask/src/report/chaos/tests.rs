@@ -151,6 +151,10 @@ fn every_part_shows_its_numbers() {
         "| steady/smoke | storm | 1 | 1 | 1,000 | 0 | 0 | 0 | 0 | 0 | 0 | - | below 0.300 % | 0 of 0 |",
         "| cutover/loss_rate_1m_ae_on | usual | 1 | 1,000,300 | 59.9 s | 489 MiB |",
         "run with fewer: `cutover/loss_rate_1m_ae_on` (5).",
+        "These plan no faults in either profile, as they measure something else: `steady/smoke`.",
+        "- disk_errors: never, opt-in: weigh it in a profile from a file",
+        "(`cutover/skip_delta_with_ae`, profile usual), half of 3 windows had closed within 120 ms",
+        "- In the four configurations, at drawn loss, the delta pass alone held as well",
         "A million writes fit into one run",
     ] {
         assert!(page.contains(wanted), "{wanted} is not in\n{page}");

@@ -44,8 +44,8 @@ pub fn follows(rows: &[Row<Tally>]) -> Vec<String> {
     let kept = wall_ms <= WALL_MS && peak_kib <= PEAK_KIB;
     let claim = if kept { "A million writes fit into one run" } else { "**A million writes take too much**" };
     vec![format!(
-        "{claim}: {} acknowledged writes in the largest, {:.1} s of wall time in the slowest beside another one (promised: at \
-         most {} s), {} MiB in the largest (promised: at most {}).",
+        "{claim} (`{MILLION}`): {} acknowledged writes in the largest, {:.1} s of wall time in the slowest beside another one \
+         (promised: at most {} s), {} MiB in the largest (promised: at most {}).",
         number(acked),
         wall_ms as f64 / 1e3,
         WALL_MS / 1_000,

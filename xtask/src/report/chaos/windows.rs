@@ -1,8 +1,10 @@
 //! Loss windows: what they came from, when they opened, and how long they lasted where the delta pass was skipped.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use miroir_sim::record::Losses;
+use miroir_store::cli::settings::Settings;
 
 use crate::data::Row;
 use crate::report::Rendered;
@@ -14,6 +16,9 @@ use super::{coverage, not_yet, shown, stage_place};
 
 /// The scenario whose windows are measured by length.
 const SKIPPED: &str = "cutover/skip_delta_with_ae";
+
+/// How far apart passes of anti-entropy begin, in milliseconds, as `Plan::draw` of the scenarios draws it.
+const PERIODS_MS: RangeInclusive<u64> = 300..=800;
 
 const PICTURE: &str = "docs/pictures/window-lengths.svg";
 
@@ -47,6 +52,22 @@ pub fn causes(rows: &[Row<Tally>]) -> String {
     let sums = stages.iter().map(|stage| all.by_stage.get(*stage).copied().unwrap_or(0));
     table.row(["all".to_owned()].into_iter().chain(sums.map(number)).chain([number(all.by_cause.values().sum())]));
     table.text()
+}
+
+/// `300 to 800 ms apart`
+pub fn apart() -> String {
+    format!("{} to {} ms apart", PERIODS_MS.start(), PERIODS_MS.end())
+}
+
+/// How often passes of anti-entropy begin here, and how often elsewhere.
+pub fn periods() -> String {
+    let default_ms = Settings::default().anti_entropy_period_ms;
+    format!(
+        "Passes begin {} in these runs; `miroir` begins one every {} s unless told otherwise (`anti_entropy_period_ms`), and \
+         windows grow with it.",
+        apart(),
+        default_ms / 1_000,
+    )
 }
 
 /// How long the windows of the scenario lasted, in a picture and a table.
@@ -131,12 +152,13 @@ pub fn follows(rows: &[Row<Tally>]) -> Vec<String> {
     let sentence = |row: &&Row<Tally>| {
         let (profile, lengths) = (coverage::parts(&row.name).0, together(&row.measured.losses));
         format!(
-            "After a skipped delta pass, half of {} windows in profile {profile} had closed within {}, 99 of 100 within {}. \
-             Plan for the longest, {}: that is how long a stale read may go unnoticed.",
+            "After a skipped delta pass (`{SKIPPED}`, profile {profile}), half of {} windows had closed within {}, 99 of 100 \
+             within {}. The longest lasted {}, with passes {}: plan for your own period and the time of a pass.",
             number(total(&lengths)),
             of_quantile(&lengths, 500),
             of_quantile(&lengths, 990),
             of_quantile(&lengths, 1_000),
+            apart(),
         )
     };
     of_skipped(rows).iter().map(sentence).collect()
@@ -174,7 +196,21 @@ fn quantile(lengths: &Lengths, permille: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use miroir_scenarios::plan::{Plan, Profile, Shape};
+    use miroir_sim::seed::Seed;
+
     use super::*;
+
+    #[test]
+    fn passes_begin_as_far_apart_as_plans_have_it() {
+        let plan = |seed| Plan::draw(SKIPPED, Seed(seed), Profile::Usual, &Shape::default());
+        let drawn: BTreeSet<u64> = (0..500).map(|seed| plan(seed).cluster.anti_entropy_period_ms).collect();
+        assert!(drawn.iter().all(|period| PERIODS_MS.contains(period)), "{drawn:?}");
+        assert!(drawn.first() < Some(&320) && drawn.last() > Some(&780), "{drawn:?}");
+        assert!(periods().contains("300 to 800 ms apart") && periods().contains("every 10 s"), "{}", periods());
+    }
 
     #[test]
     fn a_quantile_counts_what_never_closed_as_the_longest() {
