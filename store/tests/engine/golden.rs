@@ -1,9 +1,11 @@
 //! Bytes that were written once are read for ever, or refused by name. docs/formats.md draws them.
 //!
 //! `MIROIR_BLESS=1 cargo test -p miroir-store --test engine golden` writes the files anew; a difference is a new
-//! version of the format.
+//! version of the format. [`sums`] recomputes the checksums.
 
 #![expect(clippy::disallowed_methods, reason = "golden files are files")]
+
+mod sums;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -177,6 +179,28 @@ fn other_versions_are_refused_by_name() {
         let mut other = frame.clone();
         other[0] = version;
         assert_eq!(decode(&other), Err(WireError::Version { found: version, supported: 2 }));
+    }
+}
+
+/// A page file of another version than its log comes from elsewhere. It is refused by its own name, and nothing that
+/// was committed is changed: under the right version it can be read.
+#[test]
+fn page_files_of_other_versions_are_refused_by_name() {
+    let disk = written(4);
+    let (log, _) = disk.files().into_iter().find(|(name, _)| name.starts_with("log.")).expect("a log");
+    let held = Model::of(&open(&disk.copy(), 512).expect("it opens")).expect("it reads");
+    for found in [0, 1, 3, u32::MAX] {
+        let disk = disk.copy();
+        sums::set_page_version(&disk, &log, found);
+        match open(&disk, 512).map(drop) {
+            Err(error @ EngineError::Format { .. }) => assert_eq!(
+                error.to_string(),
+                format!("pages.1: format version {found}, this program reads 2; use the program that wrote it")
+            ),
+            other => panic!("{other:?}"),
+        }
+        sums::set_page_version(&disk, &log, 2);
+        assert_eq!(Model::of(&open(&disk, 512).expect("it opens")).expect("it reads"), held);
     }
 }
 
