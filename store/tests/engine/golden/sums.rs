@@ -77,11 +77,15 @@ fn check_pages(disk: &[u8], number: u64, file: &[u8]) -> u64 {
 
 #[test]
 fn checksums_are_what_they_are_drawn_as() {
-    assert!(check_log(&committed("log-v2.bin")) > 5);
-    let disk = disk_of(&committed("disk-v2.image"));
-    let (log, _) = disk.files().into_iter().find(|(name, _)| name.starts_with("log.")).expect("a log");
-    let pages = check_pages(disk_id(&disk.bytes(&log)), 1, &disk.bytes("pages.1"));
-    assert!(pages > 2, "{pages} pages");
+    for name in ["log-v2.bin", "configurations-v2.bin"] {
+        assert!(check_log(&committed(name)) > 5, "{name}");
+    }
+    for name in ["disk-v2.image", "configurations-v2.image"] {
+        let disk = disk_of(&committed(name));
+        let (log, _) = disk.files().into_iter().find(|(name, _)| name.starts_with("log.")).expect("a log");
+        let pages = check_pages(disk_id(&disk.bytes(&log)), 1, &disk.bytes("pages.1"));
+        assert!(pages > 2, "{name}: {pages} pages");
+    }
 }
 
 /// Puts another version into the first row of page file 1, and right sums behind it: in every page that has such a row,
