@@ -3,7 +3,7 @@
 //! `MIROIR_BLESS=1 cargo test -p miroir-store --test engine golden` writes the files anew; a difference is a new
 //! version of the format.
 //!
-//! [`examples`] has one of each message and configuration; [`variants`] counts them, [`sums`] recomputes the
+//! [`examples`] has one of each message, configuration and record; [`variants`] counts them, [`sums`] recomputes the
 //! checksums.
 
 #![expect(clippy::disallowed_methods, reason = "golden files are files")]
@@ -12,10 +12,12 @@ mod examples;
 mod sums;
 mod variants;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use miroir_store::config::ShardConfig;
+use miroir_store::coordinator::records::{EngineRecords, Records as _};
 use miroir_store::engine::{Engine, Options, Stored};
 use miroir_store::error::{EngineError, WireError};
 use miroir_store::id::{Key, ShardId};
@@ -23,7 +25,8 @@ use miroir_store::wire::{Message, WIRE_VERSIONS, decode, encode, inward, outward
 
 use crate::disk::TestDisk;
 use crate::model::{Model, config, key, version};
-use examples::configurations;
+use crate::reconcile::env;
+use examples::{configurations, records};
 use variants::{Seen, every_variant};
 
 pub use examples::{messages, nested};
@@ -275,11 +278,59 @@ fn frames_are_what_they_always_were() {
     }
 }
 
+/// The coordinator's records: where they lie, under which keys, and what they are. Each is read back as it was decided.
+#[test]
+fn records_of_the_coordinator_are_what_they_always_were() {
+    let mut lines = String::new();
+    let mut written = Vec::new();
+    for kind in records() {
+        let disk = TestDisk::default();
+        for record in kind {
+            let mut records = EngineRecords::open(&env(&disk), Options::default()).expect("records open");
+            let revision = records.commit(&[], std::slice::from_ref(&record)).expect("a commit");
+            drop(records);
+            let engine = open(&disk, 512).expect("it is an engine");
+            let shards: Vec<ShardId> = engine.shards().map(|(shard, _)| shard).collect();
+            let documents = engine.documents(S0).expect("it reads");
+            let (key, version) = documents.into_iter().max_by_key(|(_, version)| *version).expect("a record");
+            let value = engine.get(S0, &key).expect("it reads").and_then(|stored| stored.value).expect("a value");
+            assert_eq!(shards, [S0]);
+            writeln!(lines, "{key} {} {} {}", version.counter, version.writer.0, hex(&value)).expect("text");
+            written.push((record, revision));
+        }
+    }
+    let golden = expect_lines("records-v2.txt", &lines, "a changed record is a new version of log and page file");
+    for (line, written) in golden.lines().zip(written) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [key, counter, writer, value] = words[..] else { panic!("{line}") };
+        let byte = |at| u8::from_str_radix(&value[at..at + 2], 16).expect("hexadecimal digits");
+        let value: Vec<u8> = (0..value.len()).step_by(2).map(byte).collect();
+        let version = version(counter.parse().expect("a counter"), writer.parse().expect("a writer"));
+        let disk = TestDisk::default();
+        let mut engine = open(&disk, 512).expect("a fresh disk opens");
+        engine.put(S0, &key.parse().expect("a key"), version, Some(value.into())).expect("a put");
+        engine.commit().expect("a commit");
+        drop(engine);
+        let records = EngineRecords::open(&env(&disk), Options::default()).expect("records open");
+        assert_eq!(records.read().expect("they read"), [written], "{key}");
+    }
+}
+
 /// Whatever can be written is written in one of the golden files, and is numbered as it always was.
 #[test]
 fn golden_files_have_one_of_each() {
-    let mut seen = Seen::default();
-    messages().iter().chain(&nested()).for_each(|message| seen.visit(message));
-    assert_eq!(seen.variants(), every_variant());
-    assert_eq!(seen.never_filled(), []);
+    let (mut in_frames, mut in_records) = (Seen::default(), Seen::default());
+    messages().iter().chain(&nested()).for_each(|message| in_frames.visit(message));
+    records().iter().flatten().for_each(|record| in_records.visit(record));
+
+    let every = every_variant();
+    let mut seen = in_frames.variants();
+    seen.extend(in_records.variants().into_iter().filter(|(name, _)| *name == "Record"));
+    assert_eq!(seen, every);
+    // Of the replies, records have those that are remembered.
+    for (name, variants) in in_records.variants().into_iter().filter(|(name, _)| *name != "Reply") {
+        assert_eq!(variants, every[name], "{name} in records");
+    }
+    assert_eq!(in_frames.never_filled(), []);
+    assert_eq!(in_records.never_filled(), []);
 }

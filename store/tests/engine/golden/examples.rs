@@ -1,11 +1,14 @@
-//! What golden files hold: one of each message and of what can stand inside it, every kind of configuration and
-//! migration.
+//! What golden files hold: one of each message and of what can stand inside it, every kind of configuration, migration
+//! and record.
 //!
 //! Others are added at the end of their list, so that what was written once stays as it was.
+
+use std::collections::BTreeMap;
 
 use miroir_store::config::{Cutover, Form, Replica, ShardConfig};
 use miroir_store::coordinator::gate::AntiEntropy;
 use miroir_store::coordinator::inspection::{CopyInspection, Inspection, MigrationInspection, NodeInspection, Pass};
+use miroir_store::coordinator::records::{self, ClusterRecord, CommandLog, Record};
 use miroir_store::engine::{Bucket, Mark};
 use miroir_store::id::{DiskId, Epoch, MigrationId, NodeId, Session, ShardId};
 use miroir_store::migration::{MigrationRecord, Reason, Stage};
@@ -80,6 +83,44 @@ fn migrations() -> Vec<MigrationRecord> {
         reason,
     };
     (0..).zip(stages).map(record).collect()
+}
+
+/// What the coordinator keeps, kind by kind.
+pub fn records() -> [Vec<Record>; 4] {
+    let cluster = ClusterRecord {
+        cluster_id: 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff,
+        shard_count: 16,
+        replication: 3,
+        nodes: (1..=4).map(|node| (NodeId(node), format!("10.0.0.{node}:7700"))).collect(),
+        collections: vec!["films".to_owned(), "books".to_owned()],
+        anti_entropy: AntiEntropy { enabled: true, repair: false, period: 5 },
+    };
+    let alone = ClusterRecord {
+        nodes: BTreeMap::new(),
+        collections: Vec::new(),
+        anti_entropy: AntiEntropy { enabled: false, repair: true, period: 6 },
+        ..cluster.clone()
+    };
+    // All that is remembered of commands: the other replies are given anew each time.
+    let answers = [
+        records::Answer { reply: Reply::Done, warning: None },
+        records::Answer { reply: Reply::Planned { ids: vec![MigrationId(8), MigrationId(9)] }, warning: None },
+        records::Answer { reply: Reply::Refused { code: "Busy".to_owned(), text: "later".to_owned() }, warning: None },
+        records::Answer { reply: Reply::Done, warning: Some("no second defence".to_owned()) },
+    ];
+    // Each log of commands knows the commands before, too.
+    let mut log = CommandLog::default();
+    let mut logs = vec![Record::Commands(log.clone())];
+    for (operator, answer) in (10..).zip(answers) {
+        log = log.with(CommandId { operator, n: operator - 8 }, answer);
+        logs.push(Record::Commands(log.clone()));
+    }
+    [
+        vec![Record::Cluster(cluster), Record::Cluster(alone)],
+        configurations().into_iter().map(Record::Shard).collect(),
+        migrations().into_iter().map(Record::Migration).collect(),
+        logs,
+    ]
 }
 
 /// One of each message, with something in every field.

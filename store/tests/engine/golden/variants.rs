@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use miroir_store::config::{Cutover, Form};
+use miroir_store::coordinator::records::Record;
 use miroir_store::migration::{Reason, Stage};
 use miroir_store::wire::{
     Answer, Command, Message, NodeQuestion, NodeReply, Op, Purpose, Reply, Selection, StagingAction, StagingReply,
@@ -47,6 +48,7 @@ every_variant! {
     Cutover { Delta Skipped }
     Stage { Planned DualWrite Drain DeltaPass Activate Cleanup Done Aborted }
     Reason { CopyTimeout DrainTimeout JointTimeout UnsafeCutover Operator }
+    Record { Cluster Shard Migration Commands }
 }
 
 /// By enum, the variants in the order in which they are numbered.
