@@ -13,7 +13,7 @@ use miroir_store::id::Key;
 use miroir_store::wire::{Message, decode, decode_record, encode, encode_record, inward, outward};
 
 use crate::disk::{Rng, TestDisk};
-use crate::golden::{committed, disk_of, history, messages};
+use crate::golden::{committed, disk_of, history, messages, nested};
 use crate::tried::{tell, wanted};
 
 fn inputs(default: u64) -> u64 {
@@ -59,7 +59,7 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
 /// A frame that is decoded is one that is encoded the same: there are no two ways to say something.
 #[test]
 fn frames() {
-    let corpus: Vec<Vec<u8>> = messages().iter().map(encode).collect();
+    let corpus: Vec<Vec<u8>> = messages().iter().chain(&nested()).map(encode).collect();
     let (mut rng, mut decoded) = (Rng(1), 0);
     let tried = inputs(60_000);
     for n in 0..tried {
@@ -79,7 +79,8 @@ fn frames() {
 #[test]
 fn summed_frames() {
     const SUMMED: u8 = 3;
-    let corpus: Vec<Vec<u8>> = messages().iter().map(|message| outward(encode(message), SUMMED)).collect();
+    let corpus: Vec<Vec<u8>> =
+        messages().iter().chain(&nested()).map(|message| outward(encode(message), SUMMED)).collect();
     let mut rng = Rng(4);
     let tried = inputs(60_000);
     for n in 0..tried {
@@ -96,6 +97,7 @@ fn summed_frames() {
 fn records() {
     let corpus: Vec<Vec<u8>> = messages()
         .iter()
+        .chain(&nested())
         .filter_map(|message| match message {
             Message::Install { config } => Some(encode_record(config)),
             Message::Listing { entries, .. } => Some(encode_record(&entries[0].0)),
