@@ -167,10 +167,12 @@ fn should_have_been_copied(window: &Window, books: &Books, config: &ShardConfig)
 
 /// What may end the window of a skipped delta pass without a newer write. The auditor's words stand in
 /// `miroir_sim::oracle::durable`.
-const ENDS: [&str; 5] = [
+const ENDS: [&str; 6] = [
     "anti-entropy",
     // The write that was missed came late after all.
     "a write is durable",
+    // As did a page that had been asked for twice, and the second time from a replica that had not missed the write.
+    "a page is durable",
     // As did what the delta pass of the migration before had sent to a node that stood still.
     "the delta pass is durable",
     // One of the two was durable in the commit in which its node died, and is seen when the node is back.
