@@ -20,7 +20,7 @@ use miroir_store::config::{Form, ShardConfig};
 use miroir_store::engine::Engine;
 use miroir_store::env::Peer;
 use miroir_store::error::EngineError;
-use miroir_store::id::{Epoch, NodeId, ShardId};
+use miroir_store::id::{Epoch, Key, NodeId, ShardId};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -30,6 +30,7 @@ use crate::cluster::{Cluster, engine_options};
 use crate::env::StoreDisk;
 use crate::run::Seen;
 use crate::service;
+use crate::workload::COLLECTION;
 
 /// One thing that is not as promised.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,12 +168,10 @@ fn should_have_been_copied(window: &Window, books: &Books, config: &ShardConfig)
 
 /// What may end the window of a skipped delta pass without a newer write. The auditor's words stand in
 /// `miroir_sim::oracle::durable`.
-const ENDS: [&str; 6] = [
+const ENDS: [&str; 5] = [
     "anti-entropy",
     // The write that was missed came late after all.
     "a write is durable",
-    // As did a page that had been asked for twice, and the second time from a replica that had not missed the write.
-    "a page is durable",
     // As did what the delta pass of the migration before had sent to a node that stood still.
     "the delta pass is durable",
     // One of the two was durable in the commit in which its node died, and is seen when the node is back.
@@ -182,12 +181,30 @@ const ENDS: [&str; 6] = [
 ];
 
 /// Whether it ended as it may.
-fn ended_well(window: &Window) -> bool {
+fn ended_well(window: &Window, books: &Books) -> bool {
+    let ends = |by: &str| ENDS.iter().any(|end| by.contains(end));
+    let came_late = |by: &str| by.contains("a page is durable") && was_left_out(window, books);
     match window.kind {
         Kind::Superseded => true,
-        Kind::Transient => window.closed_by.as_ref().is_some_and(|by| ENDS.iter().any(|end| by.contains(end))),
+        Kind::Transient => window.closed_by.as_ref().is_some_and(|by| ends(by) || came_late(by)),
         Kind::Permanent => false,
     }
+}
+
+/// Whether the copy may have ended without the page of this document, on a node that was too slow: it may where a majority
+/// of the new replicas had it, from before the migration or by pages.
+fn was_left_out(window: &Window, books: &Books) -> bool {
+    let (Some((_, config)), Ok(key)) = (unmet_since(window, books), Key::new(COLLECTION, &window.doc)) else {
+        return false;
+    };
+    let brings = |through: &Option<Key>| through.as_ref().is_none_or(|through| *through >= key);
+    let had_page = |node: NodeId| {
+        let pages = books.copied.get(&(node, config.shard));
+        pages.is_some_and(|pages| pages.iter().any(|(at, through)| *at <= window.opened_at && brings(through)))
+    };
+    let stays = |node: NodeId| config.old.iter().any(|replica| replica.node == node);
+    let had_it = config.new.iter().filter(|replica| stays(replica.node) || had_page(replica.node)).count();
+    had_it > config.new.len() / 2
 }
 
 /// Whether the scenario says that such windows open.
@@ -195,7 +212,7 @@ pub fn is_declared(scenario: &Scenario, window: &Window, books: &Books, history:
     match scenario.windows {
         Windows::None => false,
         Windows::Any => true,
-        Windows::UntilRepair => opened_by_skipping(window, books, history) && ended_well(window),
+        Windows::UntilRepair => opened_by_skipping(window, books, history) && ended_well(window, books),
     }
 }
 
@@ -397,26 +414,14 @@ fn copy(process: ProcessId, engine: &Engine, shard: ShardId) -> Result<Option<Co
 
 #[cfg(test)]
 mod tests {
+    use miroir_store::config::{Cutover, Replica};
+    use miroir_store::id::{DiskId, Session};
+
     use super::*;
 
     #[test]
     fn the_window_of_a_skipped_delta_pass_ends_by_a_repair_and_not_by_another_configuration() {
-        let ended = |kind, by: Option<&str>| {
-            ended_well(&Window {
-                shard: 0,
-                doc: "d000001".to_owned(),
-                version: (7, 1),
-                client: 3,
-                acked_at: 10,
-                opened_at: 20,
-                closed_at: by.map(|_| 30),
-                kind,
-                opened_by: "configuration committed: Stable(n2)".to_owned(),
-                closed_by: by.map(str::to_owned),
-                cause: String::new(),
-                stage: "Activate".to_owned(),
-            })
-        };
+        let ended = |kind, by: Option<&str>| ended_well(&window(kind, by), &Books::default());
         for by in ["anti-entropy is durable on n3", "a write is durable on n3", "n3 restarted from its disk"] {
             assert!(ended(Kind::Transient, Some(by)), "{by}");
         }
@@ -424,5 +429,47 @@ mod tests {
         assert!(!ended(Kind::Transient, Some("configuration committed: Stable(n1) epoch 1.5")));
         assert!(!ended(Kind::Transient, Some("a page is durable on n3")));
         assert!(ended(Kind::Superseded, None) && !ended(Kind::Permanent, None));
+    }
+
+    /// The last of three replicas is new, or the only one: with two that stayed, the copy may end without it.
+    #[test]
+    fn a_late_page_ends_a_window_where_a_majority_did_not_need_it() {
+        let replica = |n: u32| Replica { node: NodeId(n), session: Session(Epoch::FIRST), disk: DiskId(u128::from(n)) };
+        let books = |old: &[u32], new: &[u32]| {
+            let set = |nodes: &[u32]| nodes.iter().map(|n| replica(*n)).collect::<Vec<_>>();
+            let stable = ShardConfig::initial(ShardId(0), 1, set(old));
+            let mut joint = stable.clone();
+            (joint.epoch, joint.form, joint.cutover) = (stable.epoch.next(), Form::Joint, Cutover::Skipped);
+            (joint.old, joint.new) = (set(old), set(new));
+            let mut activated = joint.clone();
+            (activated.epoch, activated.form) = (joint.epoch.next(), Form::Stable);
+            let mut books = Books::default();
+            books.config_log.extend([(5, stable), (15, joint), (20, activated)]);
+            books
+        };
+        let late = window(Kind::Transient, Some("a page is durable on n4"));
+        assert!(ended_well(&late, &books(&[1, 2, 3], &[1, 2, 4])));
+        assert!(!ended_well(&late, &books(&[1], &[4])));
+        let mut copied = books(&[1, 2, 3], &[1, 4, 5]);
+        assert!(!ended_well(&late, &copied));
+        copied.copied.insert((NodeId(5), ShardId(0)), vec![(19, None)]);
+        assert!(ended_well(&late, &copied));
+    }
+
+    fn window(kind: Kind, closed_by: Option<&str>) -> Window {
+        Window {
+            shard: 0,
+            doc: "d000001".to_owned(),
+            version: (7, 1),
+            client: 3,
+            acked_at: 10,
+            opened_at: 20,
+            closed_at: closed_by.map(|_| 30),
+            kind,
+            opened_by: "configuration committed: Stable(n2)".to_owned(),
+            closed_by: closed_by.map(str::to_owned),
+            cause: String::new(),
+            stage: "Activate".to_owned(),
+        }
     }
 }
