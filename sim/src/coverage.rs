@@ -81,6 +81,11 @@ pub fn take_marks() -> Marks {
     MARKS.take()
 }
 
+/// Whether a mark was counted on this thread since the marks were last taken.
+pub fn is_reached(name: &str) -> bool {
+    MARKS.with_borrow(|marks| marks.contains_key(name))
+}
+
 /// Counts a mark on this thread; what the layer does with an event, for callers without `tracing`.
 pub fn count_mark(name: &str) {
     let first = MARKS.with_borrow_mut(|marks| match marks.get_mut(name) {

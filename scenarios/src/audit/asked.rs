@@ -56,6 +56,21 @@ impl Audit {
         })
     }
 
+    /// How many migrations were under way at one instant, at most.
+    pub fn most_at_once(&self) -> usize {
+        let books = self.books();
+        let is_open = |stage: &Stage| !matches!(stage, Stage::Planned | Stage::Done | Stage::Aborted);
+        let open_at = |at: Nanos| {
+            let standing = books.journeys.values().filter_map(|journey| {
+                let entered = journey.stages.iter().take_while(|(entered, _)| *entered <= at);
+                entered.last().map(|(_, stage)| stage)
+            });
+            standing.filter(|stage| is_open(stage)).count()
+        };
+        let begun = books.journeys.values().flat_map(|journey| &journey.stages).map(|(at, _)| open_at(*at));
+        begun.max().unwrap_or(0)
+    }
+
     /// Faults have stopped.
     pub fn healed(&self) {
         let at = self.0.world.now();

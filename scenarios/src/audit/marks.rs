@@ -24,6 +24,13 @@ pub(super) fn mark(event: &Event, books: &Books, life: impl Fn(NodeId) -> u32) {
             let last = books.configs.get(&config.shard);
             let rebuilt = last.is_some_and(|last| last.epoch.generation < config.epoch.generation);
             sometimes!(rebuilt, "the coordinator's records were rebuilt");
+            let journeys = books.journeys.values().filter(|journey| rebuilt && journey.shard == config.shard.0);
+            for (_, stage) in journeys.filter_map(|journey| journey.stages.last()) {
+                sometimes!(*stage == Stage::DualWrite, "records were rebuilt after DualWrite");
+                sometimes!(*stage == Stage::Drain, "records were rebuilt after Drain");
+                sometimes!(*stage == Stage::DeltaPass, "records were rebuilt after DeltaPass");
+                sometimes!(*stage == Stage::Cleanup, "records were rebuilt after Activate");
+            }
             sometimes!(came_back(config, books), "a shard came back to where it had been");
         }
         Event::Installed { node, config, .. } => {

@@ -83,7 +83,7 @@ fn plan(plan: &mut Plan, dice: &Dice) {
 fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
     Box::pin(async {
         let mut wrong = Vec::new();
-        let (pattern, count) = case(&it.world.dice());
+        let (pattern, _) = case(&it.world.dice());
         it.until_operations(it.plan.migrations[0].after_operations).await;
         let last = it.plan.migrations.len() - 1;
         for n in 0..last {
@@ -104,8 +104,9 @@ fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
         wrong.extend(one_decision_each(it));
         if it.audit.has_activated() {
             count_mark(&format!("moves {pattern}"));
-            sometimes!(count == 2, "two migrations at once");
-            sometimes!(count == 6, "six migrations at once");
+            let at_once = it.audit.most_at_once();
+            sometimes!(at_once == 2, "two migrations at once");
+            sometimes!(at_once == 6, "six migrations at once");
         }
         sometimes!(it.audit.were_apart(Stage::DeltaPass, Stage::DeltaPass), "two delta passes at once");
         wrong

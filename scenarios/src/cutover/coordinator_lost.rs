@@ -15,6 +15,10 @@ pub const SCENARIO: Scenario = Scenario {
     promise: "the coordinator's disk is lost in each stage: its records come back from the nodes, nothing is lost",
     marks: &[
         "the coordinator's records were rebuilt",
+        "records were rebuilt after DualWrite",
+        "records were rebuilt after Drain",
+        "records were rebuilt after DeltaPass",
+        "records were rebuilt after Activate",
         "a configuration of a lost coordinator was refused",
         "a migration ended while faults could happen",
     ],

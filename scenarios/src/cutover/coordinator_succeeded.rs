@@ -20,6 +20,10 @@ pub const SCENARIO: Scenario = Scenario {
     promise: "a coordinator that was taken for dead goes on beside a rebuilt one: nobody follows it, nothing is lost",
     marks: &[
         "the coordinator's records were rebuilt",
+        "records were rebuilt after DualWrite",
+        "records were rebuilt after Drain",
+        "records were rebuilt after DeltaPass",
+        "records were rebuilt after Activate",
         "a coordinator decided on although another had taken its place",
         "a configuration of a lost coordinator was refused",
         "a shard moved beside a coordinator that was taken for dead",

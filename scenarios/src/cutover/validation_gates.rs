@@ -24,7 +24,7 @@ pub const SCENARIO: Scenario = Scenario {
         "refused as copies are dropped at once",
         "allowed with its delta pass alone",
         "allowed without its delta pass",
-        "anti-entropy did not get through after Activate",
+        "old and new owners were apart after Activate",
         "a loss window opened at Activate",
     ],
     windows: Windows::UntilRepair,
@@ -136,7 +136,7 @@ fn course(it: &Cluster) -> Pin<Box<dyn Future<Output = Vec<String>> + '_>> {
             let activated = it.audit.has_activated();
             sometimes!(activated && row.delta && !row.anti_entropy, "allowed with its delta pass alone");
             sometimes!(activated && !row.delta, "allowed without its delta pass");
-            sometimes!(activated && !row.delta && !row.reachable, "anti-entropy did not get through after Activate");
+            sometimes!(activated && !row.delta && !row.reachable, "old and new owners were apart after Activate");
             return wrong;
         }
         let before = it.audit.moves_committed();
