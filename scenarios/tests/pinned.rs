@@ -78,3 +78,34 @@ fn bad_plans_are_refused_by_field() {
         catalog::draw(scenario, PINNED, Profile::Calm, &["netwrk.loss=1/2".to_owned()]).expect_err("no such key");
     assert!(error.contains("did you mean `network.loss`?"), "{error}");
 }
+
+/// The nineteen rows of the plan, by both names.
+#[test]
+fn the_nineteen_have_two_names() {
+    let names = [
+        "with_anti_entropy",
+        "skip_delta_with_ae",
+        "no_ae_with_delta",
+        "no_ae_no_delta_blocked",
+        "boundary_burst",
+        "high_volume",
+        "loss_rate_no_ae_delta",
+        "validation_gates",
+        "tight_loop_boundary",
+        "loss_rate_1m_ae_on",
+        "loss_rate_no_ae_no_delta",
+        "concurrent_migration_writes",
+        "three_node_cluster",
+        "three_node_no_ae_with_delta",
+        "network_partition_new_node",
+        "drain_timeout_boundary",
+        "concurrent_migrations",
+        "partial_shard_failure",
+        "coordinator_crash_recovery",
+    ];
+    for name in names {
+        let [one, other] = [format!("cutover/{name}"), format!("cutover_chaos_{name}")];
+        let ids = [&one, &other].map(|name| catalog::find(name).map(|scenario| scenario.id));
+        assert_eq!(ids, [Ok(one.as_str()), Ok(one.as_str())]);
+    }
+}

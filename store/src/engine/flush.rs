@@ -93,16 +93,13 @@ impl Engine {
         };
         let pages = replaced.as_ref().or(self.pages.as_ref()).map_or(0, Pages::number);
         let header = Header { generation: before.generation + 1, pages, ..before };
-        self.log = match Log::create(&*self.disk, header).map_err(super::io_error) {
-            Err(error @ EngineError::Full(_)) => {
-                // Were its header on the disk all the same, whatever the old log takes from now on would be lost behind it.
-                self.disk.remove(&Header::name(header.generation))?;
-                if let Some(replaced) = replaced {
-                    self.disk.remove(&Pages::name(replaced.number()))?;
-                }
+        self.log = match (Log::create(&*self.disk, header), &replaced) {
+            (Err(error @ EngineError::Full(_)), Some(replaced)) => {
+                // No log names it, and its room is wanted now.
+                self.disk.remove(&Pages::name(replaced.number()))?;
                 return Err(error);
             }
-            created => created?,
+            (created, _) => created?,
         };
         // Before anything is committed to the new log: were its header to rot while the old log is there, the old
         // log would be taken for the newest.

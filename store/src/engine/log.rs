@@ -127,7 +127,20 @@ pub struct Log {
 
 impl Log {
     /// Begins a log, durably. A file that is there already under its name is one whose creation was cut short.
-    pub fn create(disk: &dyn Disk, header: Header) -> io::Result<Log> {
+    ///
+    /// Fails with `Full` if there is no room; then there is no such file. Were its header on the disk all the same, whatever an
+    /// older log takes from now on would be lost behind it, and half of a first header would be taken for rot.
+    pub fn create(disk: &dyn Disk, header: Header) -> Result<Log, EngineError> {
+        match Log::begin(disk, header).map_err(super::io_error) {
+            Err(error @ EngineError::Full(_)) => {
+                disk.remove(&Header::name(header.generation))?;
+                Err(error)
+            }
+            result => result,
+        }
+    }
+
+    fn begin(disk: &dyn Disk, header: Header) -> io::Result<Log> {
         let name = Header::name(header.generation);
         disk.remove(&name)?;
         let log = Log {

@@ -100,7 +100,7 @@ fn format(disk: &Arc<dyn Disk>, options: &Options, files: &Files, disk_id: DiskI
         return Err(EngineError::Corrupt { file: "log".to_owned(), what });
     }
     let header = Header { disk: disk_id, generation: 1, pages: 0 };
-    let log = Log::create(&**disk, header).map_err(super::io_error)?;
+    let log = Log::create(&**disk, header)?;
     Ok(Recovered { disk_id, log, pages: None, copies: Copies::new(options.names_bytes) })
 }
 

@@ -180,6 +180,43 @@ fn a_flush_waits_for_the_room_of_the_next_log() {
     assert_eq!(Model::of(&open(&disk.crash(&mut Rng(5)), 512)).expect("it reads"), model);
 }
 
+/// There is room for the new page file of a compaction and none for the log behind it: nothing of either stays.
+#[test]
+fn a_compaction_without_room_leaves_nothing_behind() {
+    let disk = TestDisk::default();
+    let mut engine = open(&disk, 512);
+    for n in 0..30 {
+        put(&mut engine, n, n + 1);
+    }
+    engine.commit().expect("a commit");
+    engine.checkpoint().expect("a flush");
+    let files = disk.files();
+    disk.set_full(Some("log.3"));
+    assert!(matches!(engine.compact(), Err(EngineError::Full(_))));
+    assert_eq!(disk.files(), files);
+    // What the old log takes from now on is what a restart finds.
+    put(&mut engine, 30, 40);
+    engine.commit().expect("the old log has room");
+    let model = Model::of(&engine).expect("it reads");
+    for seed in 0..20 {
+        let crashed = disk.copy().crash(&mut Rng(seed));
+        assert_eq!(Model::of(&open(&crashed, 512)).expect("it reads"), model);
+    }
+    disk.set_full(None);
+    engine.compact().expect("there is room");
+    assert_eq!(Model::of(&open(&disk.crash(&mut Rng(3)), 512)).expect("it reads"), model);
+}
+
+#[test]
+fn an_engine_cannot_be_created_on_a_full_disk_and_can_be_once_there_is_room() {
+    let disk = TestDisk::default();
+    disk.set_full(Some(""));
+    let refused = Engine::open(Arc::new(disk.clone()), Options::default(), 1);
+    assert!(matches!(refused.map(drop), Err(EngineError::Full(_))));
+    disk.set_full(None);
+    put(&mut open(&disk.restart(), 512), 1, 1);
+}
+
 #[test]
 fn a_flush_waits_for_room() {
     let disk = TestDisk::default();

@@ -319,6 +319,41 @@ fn a_batch_that_meets_rot_is_not_written_at_all() {
     assert!(bodies(&store) == after, "it holds what it held");
 }
 
+/// The disk took the batch and could not say that it is durable: no call is answered any more, and the next opening shows
+/// the batch whole or not at all.
+#[test]
+fn a_failed_sync_ends_a_store_until_it_is_opened_again() {
+    for failure in [Failure::Sync, Failure::Forget] {
+        for seed in 0..20 {
+            let disk = TestDisk::default();
+            let store = on(&disk, &small());
+            let (mut model, mut rng) = (Model::new(), Rng(seed));
+            for _ in 0..10 {
+                work(&store, &mut model, &mut rng).expect("a batch");
+            }
+            let mut next = model.clone();
+            let mut batch = Batch::new();
+            for id in ["x", "y", "z"] {
+                batch.put("a", id, b"new").expect("a name");
+                next.insert(("a".to_owned(), id.to_owned()), b"new".to_vec());
+            }
+            disk.fail(1, failure);
+            assert!(matches!(store.batch(batch), Err(StoreError::Engine(EngineError::Io(_)))));
+            let poisoned = |result: Result<(), StoreError>| {
+                assert!(matches!(result, Err(StoreError::Engine(EngineError::Poisoned))), "{result:?}");
+            };
+            poisoned(store.get("a", "x").map(drop));
+            poisoned(store.put("a", "x", b"again"));
+            poisoned(store.scan("a", &Ids::all(), None, 1).map(drop));
+            poisoned(store.snapshot().map(drop));
+            drop(store);
+            let crashed = if seed % 2 == 0 { disk.restart() } else { disk.crash(&mut rng) };
+            let found = of(&on(&crashed, &small()));
+            assert!(found == model || found == next, "seed {seed}: a part of the batch is there");
+        }
+    }
+}
+
 /// Any read that a batch needs fails once; nothing of the batch is there then, nor comes with the next write.
 #[test]
 fn a_batch_that_cannot_read_is_not_written_at_all() {
