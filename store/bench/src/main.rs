@@ -23,6 +23,7 @@ use std::{env, fs};
 
 use miroir_store::engine::{Digest, Mark};
 use miroir_store::id::{Key, Version, WriterId};
+use rustix::time::{ClockId, clock_gettime};
 
 use contenders::{Contender, EngineAlone, Fjall, Redb, Whole};
 
@@ -106,11 +107,10 @@ impl Row {
 }
 
 /// Seconds that this thread has been on a processor. Reads are measured by it, so that what else the machine does
-/// counts little; where the system does not tell, it is the time of day.
-fn on_cpu(since: Instant) -> f64 {
-    let told = fs::read_to_string("/proc/self/schedstat").ok();
-    let nanos = told.and_then(|line| line.split(' ').next()?.parse::<f64>().ok());
-    nanos.map_or_else(|| since.elapsed().as_secs_f64(), |nanos| nanos / 1e9)
+/// counts little.
+fn on_cpu() -> f64 {
+    let spent = clock_gettime(ClockId::ThreadCPUTime);
+    spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
 }
 
 fn rows(range: std::ops::Range<u64>) -> Vec<(String, Vec<u8>)> {
@@ -152,14 +152,14 @@ fn write_one_by_one(settings: &Settings, contenders: &mut [Row]) {
 fn open_after_a_crash(settings: &Settings, row: &mut Row) {
     let crashed = settings.directory.join("crashed");
     row.mib = copy(&row.path, &crashed) as f64 / f64::from(1 << 20);
-    let (started, cpu) = (Instant::now(), on_cpu(Instant::now()));
+    let (started, cpu) = (Instant::now(), on_cpu());
     let opened = (row.open)(&crashed, settings.cache);
     let last = settings.documents + settings.puts - 1;
     let mut found = Vec::new();
     opened.get(&id(last), &mut found);
     assert_eq!(found, body(last), "{}: the last put is there", row.name);
     row.open_ms = started.elapsed().as_secs_f64() * 1e3;
-    row.open_cpu_ms = (on_cpu(started) - cpu) * 1e3;
+    row.open_cpu_ms = (on_cpu() - cpu) * 1e3;
     drop(opened);
     let _ = fs::remove_dir_all(&crashed);
 }
@@ -179,22 +179,22 @@ fn read(settings: &Settings, contenders: &mut [Row]) {
     }
     for names in names.chunks(names.len() / ROUNDS as usize) {
         for row in &mut *contenders {
-            let (now, started) = (Instant::now(), on_cpu(Instant::now()));
+            let started = on_cpu();
             for id in names {
                 out.clear();
                 row.it.get(id, &mut out);
             }
-            row.gets = row.gets.max(names.len() as f64 / (on_cpu(now) - started));
+            row.gets = row.gets.max(names.len() as f64 / (on_cpu() - started));
 
             let names = &names[..names.len() / 20];
-            let (now, started) = (Instant::now(), on_cpu(Instant::now()));
+            let started = on_cpu();
             let mut full = 0;
             for id in names {
                 out.clear();
                 row.it.scan(id, 100, &mut out);
                 full += usize::from(out.len() >= 100 * 174);
             }
-            row.scans = row.scans.max(names.len() as f64 / (on_cpu(now) - started));
+            row.scans = row.scans.max(names.len() as f64 / (on_cpu() - started));
             assert!(full * 100 > names.len() * 98, "{}: {full} full scans", row.name);
         }
     }
@@ -277,14 +277,14 @@ fn digest_ns(documents: u64) -> f64 {
     let writes: Vec<(Key, Vec<u8>)> =
         (0..documents.min(100_000)).map(|n| (Key::new("bench", &id(n)).expect("a key"), body(n))).collect();
     let mut digest = Digest::default();
-    let (now, started) = (Instant::now(), on_cpu(Instant::now()));
+    let started = on_cpu();
     for (n, (key, body)) in (1..).zip(&writes) {
         let mark = Mark::of(key, Version { counter: n, writer: WriterId(1) }, Some(body));
         let sum = &mut digest.0[usize::from(Digest::bucket(key))];
         *sum = sum.wrapping_sub(n).wrapping_add(mark.sum);
     }
     std::hint::black_box(digest);
-    (on_cpu(now) - started) * 1e9 / writes.len() as f64
+    (on_cpu() - started) * 1e9 / writes.len() as f64
 }
 
 /// Whether the engine reaches its targets.
