@@ -61,7 +61,8 @@ fn plan(plan: &mut Plan, dice: &Dice) {
         });
     }
     let mut fresh = dice.stream("fresh", 0);
-    plan.workload.fresh_documents = plan.workload.documents / *fresh.pick(&[u32::MAX, 5, 2]);
+    let documents = plan.workload.documents;
+    plan.workload.fresh_documents = *fresh.pick(&[0, documents / 5, documents / 2]);
     plan.draw_world(dice);
     if plan.profile != Profile::Calm {
         for n in 0..count {
