@@ -25,6 +25,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::audit::Books;
+use crate::audit::promises::activates_without_delta;
 use crate::catalog::{Scenario, Windows};
 use crate::cluster::{Cluster, engine_options};
 use crate::env::StoreDisk;
@@ -143,12 +144,9 @@ fn unmet_since<'a>(window: &Window, books: &'a Books) -> Option<(Nanos, &'a Shar
     let mut last: Option<&ShardConfig> = None;
     let mut activated = None;
     for (at, config) in of_shard.take_while(|(at, _)| *at <= window.opened_at) {
-        let activates = last.is_some_and(|last| {
-            last.form == Form::Joint && last.new == config.new && last.epoch.generation == config.epoch.generation
-        });
         if !config.gate_unmet() {
             activated = None;
-        } else if activates {
+        } else if last.is_some_and(|last| activates_without_delta(last, config)) {
             activated = Some(*at);
         }
         last = Some(config);
@@ -431,26 +429,30 @@ mod tests {
         assert!(ended(Kind::Superseded, None) && !ended(Kind::Permanent, None));
     }
 
+    /// A migration without a delta pass: Stable at 5, Joint at 10, activated at 20, its cleanup gate met at 40.
+    pub(super) fn without_delta(old: &[u32], new: &[u32]) -> Books {
+        let replica = |n: u32| Replica { node: NodeId(n), session: Session(Epoch::FIRST), disk: DiskId(u128::from(n)) };
+        let set = |nodes: &[u32]| nodes.iter().map(|n| replica(*n)).collect::<Vec<_>>();
+        let stable = ShardConfig::initial(ShardId(0), 1, set(old));
+        let mut joint = stable.clone();
+        (joint.epoch, joint.form, joint.cutover) = (stable.epoch.next(), Form::Joint, Cutover::Skipped);
+        (joint.old, joint.new) = (set(old), set(new));
+        let mut activated = joint.clone();
+        (activated.epoch, activated.form) = (joint.epoch.next(), Form::Stable);
+        let mut met = activated.clone();
+        (met.epoch, met.old) = (activated.epoch.next(), Vec::new());
+        let mut books = Books::default();
+        books.config_log.extend([(5, stable), (10, joint), (20, activated), (40, met)]);
+        books
+    }
+
     /// The last of three replicas is new, or the only one: with two that stayed, the copy may end without it.
     #[test]
     fn a_late_page_ends_a_window_where_a_majority_did_not_need_it() {
-        let replica = |n: u32| Replica { node: NodeId(n), session: Session(Epoch::FIRST), disk: DiskId(u128::from(n)) };
-        let books = |old: &[u32], new: &[u32]| {
-            let set = |nodes: &[u32]| nodes.iter().map(|n| replica(*n)).collect::<Vec<_>>();
-            let stable = ShardConfig::initial(ShardId(0), 1, set(old));
-            let mut joint = stable.clone();
-            (joint.epoch, joint.form, joint.cutover) = (stable.epoch.next(), Form::Joint, Cutover::Skipped);
-            (joint.old, joint.new) = (set(old), set(new));
-            let mut activated = joint.clone();
-            (activated.epoch, activated.form) = (joint.epoch.next(), Form::Stable);
-            let mut books = Books::default();
-            books.config_log.extend([(5, stable), (15, joint), (20, activated)]);
-            books
-        };
         let late = window(Kind::Transient, Some("a page is durable on n4"));
-        assert!(ended_well(&late, &books(&[1, 2, 3], &[1, 2, 4])));
-        assert!(!ended_well(&late, &books(&[1], &[4])));
-        let mut copied = books(&[1, 2, 3], &[1, 4, 5]);
+        assert!(ended_well(&late, &without_delta(&[1, 2, 3], &[1, 2, 4])));
+        assert!(!ended_well(&late, &without_delta(&[1], &[4])));
+        let mut copied = without_delta(&[1, 2, 3], &[1, 4, 5]);
         assert!(!ended_well(&late, &copied));
         copied.copied.insert((NodeId(5), ShardId(0)), vec![(19, None)]);
         assert!(ended_well(&late, &copied));

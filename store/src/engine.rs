@@ -50,7 +50,7 @@ use record::{Borrowed, Former, Held};
 use recovery::Recovered;
 
 pub use digest::{BUCKETS, Bucket, Digest, FAN_OUT, MAX_LEVEL};
-pub use reads::{Range, Snapshot, behind};
+pub use reads::{Range, Snapshot, behind, end_of_prefix};
 pub use scrub::Scrubbed;
 
 /// What a node may choose about its engine.

@@ -32,11 +32,15 @@ pub fn of_commit(last: &ShardConfig, next: &ShardConfig, passes: Passes, eager: 
     what.map(|what| format!("{what}: {next} was committed after {last}"))
 }
 
+/// Whether `next` is the Activate, after `last`, of a migration whose delta pass is skipped.
+pub fn activates_without_delta(last: &ShardConfig, next: &ShardConfig) -> bool {
+    let activates = last.form == Form::Joint && next.form == Form::Stable && nodes(&next.new) == nodes(&last.new);
+    activates && last.cutover == Cutover::Skipped && last.epoch.generation == next.epoch.generation
+}
+
 /// What is wrong with activating `next` after `last` while nothing repairs what a skipped delta pass leaves out.
 pub(super) fn of_cutover(last: &ShardConfig, next: &ShardConfig, may_repair: bool) -> Option<String> {
-    let activates = last.form == Form::Joint && next.form == Form::Stable && nodes(&next.new) == nodes(&last.new);
-    let same = last.epoch.generation == next.epoch.generation;
-    (same && activates && last.cutover == Cutover::Skipped && !may_repair).then(|| {
+    (activates_without_delta(last, next) && !may_repair).then(|| {
         format!("activated without a delta pass while anti-entropy was off: {next} was committed after {last}")
     })
 }

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use miroir_sim::history::{Op, Operation, Outcome};
 use miroir_sim::time::Nanos;
-use miroir_store::config::{Cutover, Form, ShardConfig};
+use miroir_store::config::ShardConfig;
 use miroir_store::id::{Key, ShardId};
 
 use crate::audit::Books;
+use crate::audit::promises::activates_without_delta;
 use crate::catalog::Windows;
 use crate::workload::COLLECTION;
 
@@ -42,11 +43,8 @@ fn skipped(windows: Windows, books: &Books) -> Vec<(ShardId, Nanos, Option<Nanos
     let mut found: Vec<(ShardId, Nanos, Option<Nanos>)> = Vec::new();
     let mut last: BTreeMap<ShardId, &ShardConfig> = BTreeMap::new();
     for (at, config) in &books.config_log {
-        let activates = last.insert(config.shard, config).is_some_and(|last| {
-            let skips = last.form == Form::Joint && last.cutover == Cutover::Skipped;
-            skips && config.form == Form::Stable && config.new == last.new
-        });
-        if activates {
+        let last = last.insert(config.shard, config);
+        if last.is_some_and(|last| activates_without_delta(last, config)) {
             found.push((config.shard, *at, None));
         } else if windows == Windows::UntilRepair && !config.gate_unmet() {
             let unmet = found.iter_mut().filter(|(shard, _, until)| *shard == config.shard && until.is_none());
@@ -58,29 +56,8 @@ fn skipped(windows: Windows, books: &Books) -> Vec<(ShardId, Nanos, Option<Nanos
 
 #[cfg(test)]
 mod tests {
-    use miroir_store::config::Replica;
-    use miroir_store::id::{DiskId, Epoch, NodeId, Session};
-
     use super::*;
-
-    fn replica(node: u32) -> Replica {
-        Replica { node: NodeId(node), session: Session(Epoch::FIRST), disk: DiskId(u128::from(node)) }
-    }
-
-    /// From n1 to n2 at 20 without a delta pass; the gate is met at 40.
-    fn books() -> Books {
-        let stable = ShardConfig::initial(ShardId(0), 1, vec![replica(1)]);
-        let mut joint = stable.clone();
-        (joint.epoch, joint.form, joint.cutover) = (stable.epoch.next(), Form::Joint, Cutover::Skipped);
-        (joint.old, joint.new) = (vec![replica(1)], vec![replica(2)]);
-        let mut activated = joint.clone();
-        (activated.epoch, activated.form) = (joint.epoch.next(), Form::Stable);
-        let mut met = activated.clone();
-        (met.epoch, met.old) = (activated.epoch.next(), Vec::new());
-        let mut books = Books::default();
-        books.config_log.extend([(5, stable), (10, joint), (20, activated), (40, met)]);
-        books
-    }
+    use crate::judge::tests::without_delta;
 
     fn write(key: &str, call: Nanos, ret: Option<Nanos>) -> Operation {
         let outcome = if ret.is_some() { Outcome::Ok } else { Outcome::Unknown };
@@ -96,7 +73,7 @@ mod tests {
             write("open", 1, None),
             write("behind", 21, Some(22)),
         ];
-        let of = |windows| spans(windows, &books(), &history, 1);
+        let of = |windows| spans(windows, &without_delta(&[1], &[2]), &history, 1);
         assert_eq!(of(Windows::UntilRepair), [("across", 20, Some(40)), ("open", 20, Some(40))]);
         assert_eq!(of(Windows::Any), [("across", 20, None), ("open", 20, None)]);
         assert_eq!(of(Windows::None), []);

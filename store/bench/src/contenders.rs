@@ -1,6 +1,6 @@
 //! Who is measured.
 
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use miroir_store::engine::{Engine, Options, Range};
 use miroir_store::env::real::FileDisk;
 use miroir_store::id::{Key, ShardId, Version, WriterId};
 use miroir_store::store::{Batch, Ids, Store};
-use redb::{ReadableDatabase, TableDefinition};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 
 /// Everything returns when it is durable. Reads leave what they found in `out`: bodies, or names and bodies.
 pub trait Contender {
@@ -69,9 +69,12 @@ impl Contender for Redb {
     }
 
     fn scan(&self, from: &str, rows: usize, out: &mut Vec<u8>) {
-        let range = self.rows.as_ref().expect("flushed").range::<&[u8]>(from.as_bytes()..).expect("a range");
-        for row in range.take(rows) {
-            let (key, value) = row.expect("a row");
+        let first = Bound::Included(from.as_bytes());
+        let mut cursor = self.rows.as_ref().expect("flushed").lower_bound(first).expect("a cursor");
+        for _ in 0..rows {
+            let Some((key, value)) = cursor.next().expect("a row") else {
+                break;
+            };
             out.extend_from_slice(key.value());
             out.extend_from_slice(value.value());
         }

@@ -10,17 +10,17 @@
 //! allocator state, so that opening after a crash reads a few pages and not the whole file.
 
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition, WriteTransaction};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::blocks::{Backend, Blocks};
 use super::bytes::{Reader, Writer};
 use super::log::FORMAT;
-use super::reads::Range;
+use super::reads::{Range, end_of_prefix};
 use super::record::{self, Borrowed, Check, META_KEY};
 use super::row_cache::RowCache;
 use super::{Options, ShardState};
@@ -415,15 +415,18 @@ fn scan(
     let mut first = Vec::new();
     record::document_key(&mut first, shard, incarnation, range.from);
     let prefix = record::document_prefix(shard, incarnation);
-    // Without an end, which redb would compare with every row, prefix and all; it reads the row behind the end anyway.
-    for row in rows.range::<&[u8]>(&first[..]..)? {
-        let (key, value) = row?;
-        let Some(name) = key.value().strip_prefix(&*prefix) else {
-            break;
-        };
-        if range.until.is_some_and(|until| name >= until) {
+    let end = match range.until {
+        Some(until) => [&*prefix, until].concat(),
+        None => end_of_prefix(prefix.to_vec()),
+    };
+    // A cursor knows of no end, and so does less for a row than a range does; it reads the same pages.
+    let mut cursor = rows.lower_bound(Bound::Included(&first[..]))?;
+    while let Some((key, value)) = cursor.next()? {
+        let key = key.value();
+        if key >= &*end {
             break;
         }
+        let name = key.get(prefix.len()..).unwrap_or_default();
         let found = std::str::from_utf8(name).ok();
         let found = found.and_then(|name| Some((name, record::read_document(name, value.value(), check)?)));
         let Some((name, found)) = found else {

@@ -330,6 +330,13 @@ pub fn behind(key: &Key) -> String {
     format!("{}\0", key.encoded())
 }
 
+/// The least bytes behind all that begin with `prefix`, which has a byte that is not 0xff.
+pub fn end_of_prefix(mut prefix: Vec<u8>) -> Vec<u8> {
+    while prefix.pop_if(|last| *last == u8::MAX).is_some() {}
+    *prefix.last_mut().expect("a prefix with a byte that can be one more") += 1;
+    prefix
+}
+
 /// Buckets that are looked for, and their places in the question.
 struct Wanted {
     level: u8,

@@ -69,10 +69,7 @@ impl Ids {
         if let Some(Cursor(cursor)) = cursor {
             from = from.max(cursor.clone());
         }
-        // The collection's name ends with a NUL, so there is always something to add one to.
-        let mut until = name(&self.prefix).into_bytes();
-        while until.pop_if(|last| *last == u8::MAX).is_some() {}
-        *until.last_mut().expect("a name is not empty") += 1;
+        let mut until = engine::end_of_prefix(name(&self.prefix).into_bytes());
         match &self.until {
             Bound::Included(id) => until = until.min(format!("{}\0", name(id)).into_bytes()),
             Bound::Excluded(id) => until = until.min(name(id).into_bytes()),

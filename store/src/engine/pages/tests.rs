@@ -77,3 +77,47 @@ fn a_row_that_changed_in_memory_is_no_answer() {
         }
     }
 }
+
+/// Rows of one copy end where the next incarnation's begin, also where the numbers have more bytes; names of one copy end
+/// in front of `until`.
+#[test]
+fn a_scan_ends_with_its_copy_and_in_front_of_its_end() {
+    let database = Database::builder().create_with_backend(InMemoryBackend::new()).expect("a database");
+    let transaction = database.begin_write().expect("a transaction");
+    let mut rows = Rows { table: transaction.open_table(ROWS).expect("a table"), key: Vec::new(), row: Vec::new() };
+    let names = ["films\0a", "films\0b", "films\0\u{10ffff}"];
+    let copies: Vec<(ShardId, u64)> = [0, 254, 255, 256, u32::MAX]
+        .into_iter()
+        .flat_map(|shard| [1, 255, 256, u64::MAX].map(|incarnation| (ShardId(shard), incarnation)))
+        .collect();
+    for &(shard, incarnation) in &copies {
+        for name in names {
+            let version = Version { counter: incarnation, writer: WriterId(shard.0.into()) };
+            let value = Some(Value::from(&b"body"[..]));
+            let held = Held::new(&Key::from_encoded(name).expect("a key"), version, value);
+            rows.put_document(shard, incarnation, name, held.borrowed()).expect("a row");
+        }
+    }
+    drop(rows);
+    transaction.commit().expect("a commit");
+    let table = database.begin_read().expect("a transaction").open_table(ROWS).expect("a table");
+    for &(shard, incarnation) in &copies {
+        for (from, until, expected) in [
+            ("", None, &names[..]),
+            ("films\0b", None, &names[1..]),
+            ("", Some(&b"films\0b"[..]), &names[..1]),
+            ("films\0a\0", Some(&b"films\0c"[..]), &names[1..2]),
+            ("films\0c", Some(&b"films\0b"[..]), &[]),
+        ] {
+            let mut found = Vec::new();
+            let range = Range { from, until };
+            let scanned = scan(&table, shard, incarnation, &range, Check::Document, |name, document| {
+                assert_eq!(document.version, Version { counter: incarnation, writer: WriterId(shard.0.into()) });
+                found.push(name.to_owned());
+                ControlFlow::Continue(())
+            });
+            assert!(scanned.expect("a scan").is_ok());
+            assert_eq!(found, expected, "{shard}, incarnation {incarnation}, {range:?}");
+        }
+    }
+}
