@@ -3,7 +3,6 @@
 
 mod asked;
 mod books;
-mod describe;
 mod marks;
 pub mod promises;
 #[cfg(test)]
@@ -33,7 +32,6 @@ use crate::plan::Plan;
 use crate::scan::Scan;
 
 pub use books::{Books, Journey, Paged, Pass, Turn};
-pub use describe::describe;
 
 /// The books of a run. Clones share them.
 #[derive(Clone)]

@@ -10,8 +10,16 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::exit::Failure;
 
-/// What decides: the lock file, the toolchain, and the sources of everything below the worker.
-const FILES: [&str; 3] = ["Cargo.lock", "Cargo.toml", "rust-toolchain.toml"];
+/// What decides: the lock file, the toolchain, the profiles that are built in, and the sources of everything below the
+/// worker.
+const FILES: [&str; 6] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "rust-toolchain.toml",
+    "sim/profiles/calm.toml",
+    "sim/profiles/storm.toml",
+    "sim/profiles/usual.toml",
+];
 const FOLDERS: [&str; 3] = ["sim", "store", "scenarios"];
 
 /// What is below them and in no worker: the command line of the store's own program.
@@ -65,6 +73,27 @@ fn collect(root: &Path, folder: &Path, paths: &mut Vec<PathBuf>) -> Result<(), F
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever a source takes in at build time has to be hashed with it; the README is only documentation.
+    #[test]
+    fn nothing_is_built_in_that_is_not_hashed() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mut paths = Vec::new();
+        FOLDERS.iter().for_each(|folder| collect(root, &Path::new(folder).join("src"), &mut paths).unwrap());
+        let mut built_in = 0;
+        for path in paths {
+            let text = fs::read_to_string(root.join(&path)).unwrap();
+            let taken_in = ["include_str!(\"", "include_bytes!(\""].map(|before| text.split(before).skip(1));
+            for rest in taken_in.into_iter().flatten() {
+                let (file, _) = rest.split_once('"').unwrap();
+                let name = file.trim_start_matches("../");
+                let is_hashed = FILES.iter().any(|hashed| hashed.ends_with(name)) || name == "README.md";
+                assert!(is_hashed, "{}: {file} is not hashed", path.display());
+                built_in += 1;
+            }
+        }
+        assert!(built_in >= 3);
+    }
 
     #[test]
     fn equal_sources_have_one_name() {

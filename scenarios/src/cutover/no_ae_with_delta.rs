@@ -11,7 +11,7 @@ use crate::cutover::lose_dual_writes;
 
 pub const SCENARIO: Scenario = Scenario {
     id: "cutover/no_ae_with_delta",
-    promise: "anti-entropy off, delta pass on: no loss window; the warning is issued exactly once",
+    promise: "anti-entropy off, delta pass on: no loss window; each coordinator that is asked warns exactly once",
     marks: &["delta pass shipped a missed document", "a migration ended while faults could happen"],
     windows: Windows::None,
     gate_overridden: false,

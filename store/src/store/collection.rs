@@ -24,17 +24,18 @@ impl<'a> Collection<'a> {
         self.name
     }
 
-    /// The body of a document; `None` if there is none. Ids have 1 to 511 bytes and no NUL.
+    /// The body of a document; `None` if there is none. Ids have 1 to 511 bytes and no NUL. Fails as
+    /// [`Store::get`] does.
     pub fn get(&self, id: &str) -> Result<Option<Value>, StoreError> {
         self.store.get(self.name, id)
     }
 
-    /// Writes a document, whole, durably. Bodies have at most 16 MiB.
+    /// Writes a document, whole, durably. Bodies have at most 16 MiB. Fails as [`Store::put`] does.
     pub fn put(&self, id: &str, body: &[u8]) -> Result<(), StoreError> {
         self.store.put(self.name, id, body)
     }
 
-    /// Deletes a document, durably.
+    /// Deletes a document, durably. Fails as [`Store::delete`] does.
     pub fn delete(&self, id: &str) -> Result<(), StoreError> {
         self.store.delete(self.name, id)
     }

@@ -52,8 +52,14 @@ impl Ids {
 
     /// Ids in a range: `Ids::range("a".."f")`, `Ids::range("b"..)`.
     pub fn range<'a>(ids: impl RangeBounds<&'a str>) -> Ids {
+        Ids::all().within(ids)
+    }
+
+    /// Those of them that are in this range, instead of one that was given before:
+    /// `Ids::prefix("2026-").within("2026-03".."2026-07")`.
+    pub fn within<'a>(self, ids: impl RangeBounds<&'a str>) -> Ids {
         let owned = |bound: Bound<&&str>| bound.map(|id| (*id).to_owned());
-        Ids { prefix: String::new(), from: owned(ids.start_bound()), until: owned(ids.end_bound()) }
+        Ids { from: owned(ids.start_bound()), until: owned(ids.end_bound()), ..self }
     }
 
     /// These, in front of and without `until`, and from `from` on.
@@ -154,14 +160,18 @@ impl Snapshot {
         Snapshot { engine, shard_count }
     }
 
-    /// The body of a document at that moment.
+    /// The body of a document at that moment; `None` if there was none.
+    ///
+    /// Fails with `Key` if nothing can be named so, with `Engine(Damaged)` if the document has rotted, with
+    /// `Engine(SnapshotGone)` if a scrub or a compaction has ended the snapshot.
     pub fn get(&self, collection: &str, id: &str) -> Result<Option<Value>, StoreError> {
         let key = Key::new(collection, id)?;
         let held = self.engine.get(key.shard(self.shard_count), &key)?;
         Ok(held.and_then(|held| held.value))
     }
 
-    /// The next documents of a collection at that moment, like [`Store::scan`](crate::store::Store::scan).
+    /// The next documents of a collection at that moment, like [`Store::scan`](crate::store::Store::scan). Fails as
+    /// [`Snapshot::get`] does.
     pub fn scan(&self, collection: &str, ids: &Ids, from: Option<&Cursor>, page: usize) -> Result<Page, StoreError> {
         let NameRange { from, until } = ids.in_collection(collection, from)?;
         let range = Range { from: &from, until: until.as_deref() };
@@ -176,7 +186,8 @@ impl Snapshot {
         Ok(join(pages, page.max(1)).into())
     }
 
-    /// Visits the documents of a collection in these bounds at that moment, like [`Store::visit`].
+    /// Visits the documents of a collection in these bounds at that moment, like [`Store::visit`]. Fails as
+    /// [`Snapshot::get`] does, perhaps after it has visited some.
     ///
     /// [`Store::visit`]: crate::store::Store::visit
     pub fn visit(
@@ -205,7 +216,8 @@ impl Snapshot {
         Ok(())
     }
 
-    /// All documents of a collection in these bounds at that moment, in id order, read a page at a time.
+    /// All documents of a collection in these bounds at that moment, in id order, read a page at a time. What fails as
+    /// [`Snapshot::get`] does is its last item.
     pub fn iter<'a>(&'a self, collection: &str, ids: Ids) -> Documents<'a> {
         let collection = collection.to_owned();
         Documents::new(move |from, page| self.scan(&collection, &ids, from, page))

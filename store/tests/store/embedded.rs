@@ -184,6 +184,9 @@ fn scan_all_bounds(store: &Store) {
     assert_eq!(ids(Ids::range("ab"..="b")), ["ab", "abc", "abd", "b"]);
     assert_eq!(ids(Ids::range(.."ab")), ["a"]);
     assert_eq!(ids(Ids::range("c"..)), ["c", "\u{10ffff}", "\u{10ffff}z"]);
+    assert_eq!(ids(Ids::prefix("ab").within("abc"..)), ["abc", "abd"]);
+    assert_eq!(ids(Ids::prefix("ab").within("z"..).within(..="abc")), ["ab", "abc"]);
+    assert_eq!(ids(Ids::prefix("ab").within("b"..)), [""; 0]);
     assert_eq!(ids(Ids::prefix("zz")), [""; 0]);
     assert_eq!(ids(Ids::range("c".."a")), [""; 0]);
     let mut cursor = None;
