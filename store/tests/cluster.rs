@@ -6,6 +6,8 @@
 mod disk;
 #[path = "cluster/lab.rs"]
 mod lab;
+#[path = "cluster/shards.rs"]
+mod shards;
 
 use lab::{COUNTER, Lab, key};
 use miroir_store::config::{Cutover, Form};

@@ -52,7 +52,7 @@ impl Catalog {
         Catalog::read(&output.stdout)
     }
 
-    fn read(json: &str) -> Result<Catalog, Failure> {
+    pub(crate) fn read(json: &str) -> Result<Catalog, Failure> {
         serde_json::from_str(json)
             .map(Catalog)
             .map_err(|error| Failure::internal(format!("the worker's list of scenarios cannot be read: {error}")))

@@ -3,7 +3,7 @@
 //! Every refusal is one line that says what is allowed, with exit code 2.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -299,6 +299,15 @@ impl Overrides {
         let set = self.set.iter().map(|pair| ("--set", pair));
         let mutant = self.mutant.iter().map(|mutant| ("--mutant", mutant));
         profile.chain(set).chain(mutant).flat_map(|(flag, value)| [flag.to_owned(), value.clone()]).collect()
+    }
+
+    /// The same with a profile of the project's own found from its root, wherever the command is typed.
+    pub fn found_from(&self, root: &Path) -> Overrides {
+        let profile = self.profile.as_ref().map(|profile| {
+            let file = root.join(profile);
+            if file.is_file() { file.display().to_string() } else { profile.clone() }
+        });
+        Overrides { profile, ..self.clone() }
     }
 
     /// Whether the keys were asked for.

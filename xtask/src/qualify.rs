@@ -151,7 +151,7 @@ fn measure(
         seeds: SeedRange(left.clone()),
         time: None,
         partition: Partition::WHOLE,
-        overrides: measurement.overrides.clone(),
+        overrides: measurement.overrides.found_from(workspace.root()),
         build,
         jobs: None,
         max_fail: MaxFail(None),
@@ -206,11 +206,12 @@ fn command(measurement: &Measurement, seeds: &SeedRange) -> String {
     format!("cargo xtask sweep {scenario} --seeds {seeds}{arguments}")
 }
 
-/// The rows of a subject that have fewer seeds than a whole qualification gives them: name, seeds, and seeds wanted.
+/// The rows of a subject that have fewer seeds than a whole qualification gives them, or are not there: name, seeds, and
+/// seeds wanted.
 pub fn not_whole(catalog: &Catalog, subject: Subject, rows: &[Row<Tally>]) -> Result<Vec<(String, u64, u64)>, Failure> {
     let planned = plan::all(catalog, &[subject], None)?;
     let short = planned.iter().filter_map(|it| {
-        let measured = rows.iter().find(|row| row.name == it.name)?.measured.seeds();
+        let measured = rows.iter().find(|row| row.name == it.name).map_or(0, |row| row.measured.seeds());
         let wanted = it.seeds.end - it.seeds.start;
         (measured < wanted).then(|| (it.name.clone(), measured, wanted))
     });

@@ -95,15 +95,31 @@ pub fn check(root: &Path, worker: &Worker) -> Result<Checked, Failure> {
     let now = build_id::of_sources(root)?;
     for subject in Subject::SWEPT {
         for row in File::<Tally>::read(root, subject.file())?.rows {
-            again(worker, &catalog, &now, &row, &mut checked)?;
+            // Marks are not asked of the curve: see `qualify`.
+            if subject != Subject::Curve {
+                declares(&catalog, &row, &mut checked);
+            }
+            again(root, worker, &catalog, &now, &row, &mut checked)?;
         }
     }
     Ok(checked)
 }
 
+/// A row says which marks its scenario declared when it was measured; one that has been added since was never asked for.
+fn declares(catalog: &Catalog, Row { name, measured, .. }: &Row<Tally>, checked: &mut Checked) {
+    let Some(entry) = catalog.named(measured.id()) else { return };
+    let declared = measured.declared();
+    let added = entry.marks.iter().find(|mark| !declared.contains(mark));
+    let gone = declared.iter().find(|mark| !entry.marks.contains(mark));
+    let line = |what: &str, mark: &str| format!("{name} was measured when its scenario {what} the mark `{mark}`");
+    checked.add(added.is_none(), || line("did not declare", added.map_or("", String::as_str)));
+    checked.add(gone.is_none(), || line("still declared", gone.map_or("", String::as_str)));
+}
+
 /// Runs the first seed of a row that passed again: it passes, and has no loss window where the row has none. The scenarios
 /// of volume take too long for that.
 fn again(
+    root: &Path,
     worker: &Worker,
     catalog: &Catalog,
     now: &str,
@@ -126,7 +142,7 @@ fn again(
     let (true, Some(seed)) = (entry.is_some_and(|entry| entry.seeds_at_most.is_none()), passed.next()) else {
         return Ok(());
     };
-    let overrides = overrides(&stamp.command);
+    let overrides = overrides(&stamp.command).found_from(root);
     let job = Job::bare(measured.id(), seed, &overrides);
     let run = Recorded::of(measured.id(), seed, &worker.record(&job, None)?)?;
     let found = run.record.verdict;
@@ -186,6 +202,35 @@ mod tests {
         assert_eq!(first_difference("a\n18\nc\n", "a\n17\nc\n"), ", line 2: `18` should be `17`");
         assert_eq!(first_difference("a\n", "a\nb\n"), " ends at line 1");
         assert_eq!(first_difference("a\nb\n", "a\n"), " has lines after its end");
+    }
+
+    #[test]
+    fn a_row_that_was_measured_with_other_marks_is_named() {
+        let entry = |marks: &[&str]| crate::catalog::Entry {
+            id: "a".to_owned(),
+            promise: String::new(),
+            marks: marks.iter().map(|&mark| mark.to_owned()).collect(),
+            gate_overridden: false,
+            seeds_at_most: None,
+            aliases: Vec::new(),
+        };
+        let measured = Tally::new(&entry(&["kept", "gone"]));
+        let stamp = crate::data::Stamp { command: String::new(), build: String::new(), seeds: None };
+        let row = Row { name: "usual/a".to_owned(), stamp, measured };
+        let failed = |marks: &[&str]| {
+            let mut checked = Checked::default();
+            let catalog = serde_json::to_string(&[entry(marks)]).unwrap();
+            declares(&Catalog::read(&catalog).unwrap(), &row, &mut checked);
+            checked.failed
+        };
+        assert_eq!(failed(&["gone", "kept"]), [""; 0]);
+        assert_eq!(
+            failed(&["kept", "new"]),
+            [
+                "usual/a was measured when its scenario did not declare the mark `new`",
+                "usual/a was measured when its scenario still declared the mark `gone`",
+            ]
+        );
     }
 
     #[test]

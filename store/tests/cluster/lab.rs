@@ -1,6 +1,6 @@
 //! A cluster on a workbench.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use miroir_store::config::ShardConfig;
@@ -13,7 +13,7 @@ use miroir_store::id::{Key, MigrationId, NodeId, ShardId, WriterId};
 use miroir_store::migration::{self, Stage};
 use miroir_store::node::Node;
 use miroir_store::router::{Outcome, Request, Router, Timing};
-use miroir_store::wire::{Command, CommandId, Message, Op, Reply};
+use miroir_store::wire::{Command, CommandId, Message, Op, Purpose, Reply};
 
 use crate::disk::TestDisk;
 
@@ -30,8 +30,19 @@ struct Shared {
     drawn: Mutex<u128>,
     configs: Mutex<BTreeMap<ShardId, ShardConfig>>,
     stages: Mutex<BTreeMap<MigrationId, Vec<Stage>>>,
+    passes: Mutex<Passes>,
     commits: Mutex<usize>,
     measures: Mutex<Vec<Measure>>,
+}
+
+/// Passes of anti-entropy.
+#[derive(Clone, Debug, Default)]
+pub struct Passes {
+    pub under_way: BTreeSet<ShardId>,
+    /// As many as were ever under way at once.
+    pub most: usize,
+    /// How many each shard has had.
+    pub ended: BTreeMap<ShardId, usize>,
 }
 
 struct Effects(Arc<Shared>);
@@ -66,6 +77,16 @@ impl Probe for Effects {
             Event::Committed { config } => {
                 *self.0.commits.lock().unwrap() += 1;
                 self.0.configs.lock().unwrap().insert(config.shard, config);
+            }
+            Event::Reconciling { shard, purpose: Purpose::AntiEntropy } => {
+                let mut passes = self.0.passes.lock().unwrap();
+                assert!(passes.under_way.insert(shard), "{shard} has one pass at a time");
+                passes.most = passes.most.max(passes.under_way.len());
+            }
+            Event::Reconciled { shard, purpose: Purpose::AntiEntropy, .. } => {
+                let mut passes = self.0.passes.lock().unwrap();
+                assert!(passes.under_way.remove(&shard));
+                *passes.ended.entry(shard).or_default() += 1;
             }
             Event::Staged { migration, stage, .. } => {
                 *self.0.commits.lock().unwrap() += 1;
@@ -117,15 +138,20 @@ fn open(shared: &Arc<Shared>, disk: &TestDisk, options: &Options) -> Coordinator
 impl Lab {
     /// A cluster of one shard, created and ready.
     pub fn new(nodes: u32, replication: u32, anti_entropy: bool) -> Lab {
-        Lab::with(nodes, replication, anti_entropy, EngineOptions::default())
+        Lab::with(nodes, replication, 1, anti_entropy, EngineOptions::default())
+    }
+
+    /// A cluster of several shards.
+    pub fn with_shards(nodes: u32, replication: u32, shard_count: u32) -> Lab {
+        Lab::with(nodes, replication, shard_count, true, EngineOptions::default())
     }
 
     /// A cluster whose nodes take no larger documents.
     pub fn with_document_bytes(nodes: u32, replication: u32, document_bytes: usize) -> Lab {
-        Lab::with(nodes, replication, false, EngineOptions { document_bytes, ..EngineOptions::default() })
+        Lab::with(nodes, replication, 1, false, EngineOptions { document_bytes, ..EngineOptions::default() })
     }
 
-    fn with(nodes: u32, replication: u32, anti_entropy: bool, engine: EngineOptions) -> Lab {
+    fn with(nodes: u32, replication: u32, shard_count: u32, anti_entropy: bool, engine: EngineOptions) -> Lab {
         let shared = Arc::new(Shared::default());
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
         let (mut built, mut disks) = (BTreeMap::new(), BTreeMap::new());
@@ -141,7 +167,7 @@ impl Lab {
             migration,
             create: Some(NewCluster {
                 nodes: ids.iter().map(|id| (*id, id.to_string())).collect(),
-                shard_count: 1,
+                shard_count,
                 replication,
                 anti_entropy,
                 placement: Vec::new(),
@@ -345,6 +371,10 @@ impl Lab {
 
     pub fn documents(&self, node: u32) -> u64 {
         self.nodes[&NodeId(node)].0.engine().shard(ShardId(0)).map_or(0, |state| state.documents)
+    }
+
+    pub fn passes(&self) -> Passes {
+        self.shared.passes.lock().unwrap().clone()
     }
 
     /// Commits of configurations and stages so far.

@@ -56,6 +56,9 @@ const STORM: u64 = 200;
 /// Seeds of the default scenario.
 const SWARM: u64 = 100_000;
 
+/// A profile of machines that are bad, with faults that the others never draw, and seeds of the default scenario in it.
+const MACHINES: (&str, &str, u64) = ("machines", "sim/profiles/machines.toml", 1_000);
+
 /// Seeds of each cell of the four configurations.
 const CONFIGURATION: u64 = 500;
 
@@ -110,13 +113,22 @@ fn coverage(catalog: &Catalog) -> Vec<Measurement> {
         })
     };
     let mut rows: Vec<_> = catalog.all_but_canary().into_iter().flat_map(rows).collect();
+    let (profile, file, seeds) = MACHINES;
+    rows.push(Measurement {
+        subject: Subject::Coverage,
+        name: format!("{profile}/{DEFAULT}"),
+        scenario: DEFAULT.to_owned(),
+        seeds: 0..seeds,
+        overrides: Overrides { profile: Some(file.to_owned()), ..Overrides::default() },
+    });
     // What takes hours comes last: an interruption then costs the least.
     rows.sort_by_key(|row| row.seeds.end == SWARM);
     rows
 }
 
-/// The same draws in all four, but for the two defences: one replica, and a joining link that loses one write in twenty. Where
-/// both are off, the old owner drops its copy at once. Other differences are those of the scenarios: see the template.
+/// The same draws in all four, but for the two defences: a joining link that loses one write in twenty, and one replica, which
+/// with its delta pass leaves anti-entropy nothing to compare; or three, and passes so often that they meet every migration.
+/// Where both are off, the old owner drops its copy at once. Other differences are those of the scenarios: see the template.
 fn configurations() -> Vec<Measurement> {
     let cells = [
         ("on/on", "cutover/with_anti_entropy"),
@@ -124,20 +136,24 @@ fn configurations() -> Vec<Measurement> {
         ("on/skipped", "cutover/skip_delta_with_ae"),
         ("off/skipped", "cutover/skip_delta_eager_cleanup"),
     ];
-    let row = |(name, scenario): (&str, &str)| {
-        let mut set = vec!["replication=1", "network.joiner_loss=5/100"];
+    let row = |replication: u32, (name, scenario): (&str, &str)| {
+        let replicas = format!("replication={replication}");
+        let mut set = vec![&*replicas, "network.joiner_loss=5/100"];
+        if replication > 1 {
+            set.push("anti_entropy.period_ms=50");
+        }
         if name == "off/skipped" {
             set.push("anti_entropy=off");
         }
         Measurement {
             subject: Subject::Configurations,
-            name: name.to_owned(),
+            name: if replication == 1 { name.to_owned() } else { format!("{name}, {replicas}") },
             scenario: scenario.to_owned(),
             seeds: 0..CONFIGURATION,
             overrides: overrides(&set),
         }
     };
-    cells.map(row).to_vec()
+    [1, 3].iter().flat_map(|replication| cells.map(|cell| row(*replication, cell))).collect()
 }
 
 fn curve() -> Vec<Measurement> {

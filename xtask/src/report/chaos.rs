@@ -43,7 +43,7 @@ struct Data {
     configurations: Vec<Row<Tally>>,
     curve: Vec<Row<Tally>>,
     steps: Vec<Row<Tally>>,
-    /// Rows that have fewer seeds than they are to have: name, seeds, seeds wanted.
+    /// Rows that have fewer seeds than they are to have, or none: name, seeds, seeds wanted.
     not_whole: Vec<(String, u64, u64)>,
 }
 
@@ -197,23 +197,23 @@ fn findings(data: &Data) -> String {
         lines.extend(measured.pauses().iter().map(|pause| format!("**{name}** has a pause: {pause}.")));
     }
     lines.extend(curve::Fit::of(&data.curve).filter(|fit| !fit.holds()).map(|fit| fit.to_string()));
-    let missing = coverage::missing(&data.scenarios, &data.coverage);
-    let whole =
-        match (lines.is_empty() && data.rows().next().is_some(), missing.is_empty() && data.not_whole.is_empty()) {
-            (true, true) => "Every run was as expected, and every declared mark was reached.",
-            (true, false) => {
-                "So far every run was as expected, and every declared mark was reached, but not all has been measured."
-            }
-            (false, _) => "",
-        };
+    let whole = match (lines.is_empty() && data.rows().next().is_some(), data.not_whole.is_empty()) {
+        (true, true) => "Every run was as expected, and every declared mark was reached.",
+        (true, false) => {
+            "So far every run was as expected, and every declared mark was reached, but not all has been measured."
+        }
+        (false, _) => "",
+    };
+    let (missing, begun): (Vec<_>, Vec<_>) = data.not_whole.iter().partition(|(_, measured, _)| *measured == 0);
     if !missing.is_empty() {
-        lines.push(format!("Not measured yet: {}.", missing.join(", ")));
+        let names: Vec<&str> = missing.iter().map(|(name, ..)| name.as_str()).collect();
+        lines.push(format!("Not measured yet: {}.", names.join(", ")));
     }
-    if !data.not_whole.is_empty() {
-        let seeds = |(name, measured, wanted): &(String, u64, u64)| {
+    if !begun.is_empty() {
+        let seeds = |(name, measured, wanted): &&(String, u64, u64)| {
             format!("{name} ({} of {} seeds)", number(*measured), number(*wanted))
         };
-        let rows: Vec<String> = data.not_whole.iter().map(seeds).collect();
+        let rows: Vec<String> = begun.iter().map(seeds).collect();
         lines.push(format!("Measured in part: {}.", rows.join(", ")));
     }
     format!("{whole}\n\n{}", bullets(lines)).trim().to_owned()

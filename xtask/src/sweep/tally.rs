@@ -226,8 +226,14 @@ impl Tally {
         &self.failing
     }
 
-    pub fn declared(&self) -> usize {
-        self.declared.len()
+    /// The marks that had to be reached.
+    pub fn declared(&self) -> &[String] {
+        &self.declared
+    }
+
+    /// How often all runs together reached a mark.
+    pub fn times(&self, mark: &str) -> u64 {
+        self.marks.get(mark).map_or(0, |reached| reached.times)
     }
 
     /// The declared marks that no seed reached.

@@ -11,6 +11,7 @@ use crate::sweep::Tally;
 
 use super::{bullets, not_yet, stage_place};
 
+/// Those in which every scenario runs.
 const PROFILES: [&str; 2] = ["usual", "storm"];
 
 /// Frames that did not arrive: lost on a link, sent to a process that was down, or over a link that was cut.
@@ -27,12 +28,6 @@ pub fn place(scenarios: &[String], name: &str) -> (usize, usize, String) {
 /// Profile and scenario of a row.
 pub fn parts(name: &str) -> (&str, &str) {
     name.split_once('/').unwrap_or(("", name))
-}
-
-/// The rows that are to be there and are not.
-pub fn missing(scenarios: &[String], rows: &[Row<Tally>]) -> Vec<String> {
-    let names = scenarios.iter().flat_map(|id| PROFILES.map(|profile| format!("{profile}/{id}")));
-    names.filter(|name| rows.iter().all(|row| row.name != *name)).collect()
 }
 
 pub fn table(rows: &[Row<Tally>]) -> String {
@@ -62,7 +57,8 @@ pub fn table(rows: &[Row<Tally>]) -> String {
         let faults = planned(measured);
         let frames = LOST_FRAMES.iter().filter_map(|kind| measured.faults.get(*kind)).sum();
         let passed = measured.seeds() - measured.failing().len() as u64;
-        let (declared, reached) = (measured.declared(), measured.declared() - measured.unreached().len());
+        let declared = measured.declared().len();
+        let reached = declared - measured.unreached().len();
         let numbers = [measured.seeds(), passed, measured.acked, measured.rejected + measured.unknown, faults, frames];
         let windows_of_a_kind = [windows.transient, windows.superseded, windows.permanent];
         let longest = if windows.max_ns == 0 { "-".to_owned() } else { ms(windows.max_ns) };

@@ -96,12 +96,13 @@ fn page(data: Data) -> (String, Vec<Rendered>) {
 
 #[test]
 fn without_data_the_page_says_so_everywhere() {
-    let (page, pictures) = page(Data { scenarios: vec!["steady/smoke".to_owned()], ..Data::default() });
+    let none = ["usual/steady/smoke", "on/on, replication=3"].map(|name| (name.to_owned(), 0, 500));
+    let (page, pictures) = page(Data { not_whole: none.to_vec(), ..Data::default() });
     assert!(pictures.is_empty());
     for command in ["", " coverage", " configurations", " curve", " steps"] {
         assert!(page.contains(&format!("*Not measured yet: `cargo xtask qualify{command}`.*")), "{command}");
     }
-    assert!(page.contains("Not measured yet: usual/steady/smoke, storm/steady/smoke."));
+    assert!(page.contains("Not measured yet: usual/steady/smoke, on/on, replication=3."));
 }
 
 #[test]
@@ -117,10 +118,33 @@ fn what_was_not_measured_is_no_success() {
         ..Data::default()
     };
     assert_eq!(said(whole.clone()), (true, false));
-    assert_eq!(said(Data { coverage: vec![row("usual")], ..whole.clone() }), (false, true));
+    let none = Data { not_whole: vec![("storm/steady/smoke".to_owned(), 0, 2_000)], ..whole.clone() };
+    assert_eq!(said(none), (false, true));
     let part = Data { not_whole: vec![("usual/steady/smoke".to_owned(), 1, 2_000)], ..whole };
     assert!(page(part.clone()).0.contains("Measured in part: usual/steady/smoke (1 of 2,000 seeds)."));
     assert_eq!(said(part), (false, true));
+}
+
+#[test]
+fn configurations_say_whether_anti_entropy_had_anything_to_do() {
+    let mut passed = blank("cutover/with_anti_entropy");
+    passed.acked = 1_000;
+    let alone = passed.clone();
+    passed.marks.extend([("anti-entropy passed in DualWrite".to_owned(), 1_200), ("another".to_owned(), 7)]);
+    passed.marks.insert("anti-entropy passed in Cleanup".to_owned(), 34);
+    let rows = |replication: u32, record: &Record| {
+        let name = if replication == 1 { "on/on" } else { "on/on, replication=3" };
+        let mut row = row(name, "cutover/with_anti_entropy", std::slice::from_ref(record));
+        row.stamp.command = format!("cargo xtask sweep a --set replication={replication}");
+        row
+    };
+    let (page, _) = page(Data { configurations: vec![rows(3, &passed), rows(1, &alone)], ..Data::default() });
+    let lines: Vec<&str> = page.lines().filter(|line| line.starts_with("| on ")).collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].starts_with("| on | on | 1 | 1 | 0 | 1,000 | 0 | 0 |"), "{}", lines[0]);
+    assert!(lines[1].starts_with("| on | on | 3 | 1 | 1,234 | 1,000 | 0 | 0 |"), "{}", lines[1]);
+    assert!(page.contains("1,234 passes of anti-entropy while migrations went on"));
+    assert!(page.contains("Anti-entropy was on and had nothing to compare"));
 }
 
 #[test]
@@ -154,7 +178,7 @@ fn every_part_shows_its_numbers() {
         "These plan no faults in either profile, as they measure something else: `steady/smoke`.",
         "- disk_errors: never, opt-in: weigh it in a profile from a file",
         "(`cutover/skip_delta_with_ae`, profile usual), half of 3 windows had closed within 120 ms",
-        "- In the four configurations, at drawn loss, the delta pass alone held as well",
+        "- In the four configurations, at drawn loss and replication 1 and 3, the delta pass alone held as well",
         "A million writes fit into one run",
     ] {
         assert!(page.contains(wanted), "{wanted} is not in\n{page}");
