@@ -99,7 +99,9 @@ fn sentence(name: &str, command: &str, measured: &Tally) -> String {
         format!("In the four configurations, at {} loss and replication {}", loss(command), replication(command));
     let (runs, acked) = (number(measured.seeds()), number(measured.acked));
     let (lost, permanent) = (measured.lost.writes, measured.windows.permanent);
-    let cell = parts(name).0;
+    let (cell, rest) = parts(name);
+    // Said once, of one replica; with three it is the same.
+    let and = |advice: &'static str| if rest.is_empty() { advice } else { "" };
     match (cell, lost) {
         ("on/on", 0) if passes(measured) == 0 => format!(
             "Keep the delta pass. {here}, with it, none of {acked} acknowledged writes in {runs} runs was ever missing. \
@@ -111,21 +113,22 @@ fn sentence(name: &str, command: &str, measured: &Tally) -> String {
             number(passes(measured))
         ),
         ("off/on", 0) => format!(
-            "{here}, the delta pass alone held as well: none of {acked} writes was missing. Anti-entropy is then the defence \
-             against what nobody thought of, and it is off."
+            "{here}, the delta pass alone held as well: none of {acked} writes was missing.{}",
+            and(" Anti-entropy is then the defence against what nobody thought of, and it is off.")
         ),
         ("on/skipped", 1..) if permanent == 0 => format!(
-            "Skipping the delta pass trades safety for time. {here}, {} of {acked} writes could be missed for a while, the \
-             longest for {}, with passes of anti-entropy {}; every one ended by itself. Skip it only for data that may be \
-             read stale for your own period and the time of a pass.",
+            "{}{here}, {} of {acked} writes could be missed for a while, the longest for {}, with passes of anti-entropy {}; \
+             every one ended by itself.{}",
+            and("Skipping the delta pass trades safety for time. "),
             number(lost),
             ms(measured.windows.max_ns),
             set(command, "anti_entropy.period_ms").map_or_else(windows::apart, |period| format!("{period} ms apart")),
+            and(" Skip it only for data that may be read stale for your own period and the time of a pass."),
         ),
         ("off/skipped", _) if permanent > 0 => format!(
-            "{here}, {} of {acked} acknowledged writes were lost for good with both off. That is why the coordinator refuses, \
-             and why no flag overrides it.",
-            number(permanent)
+            "{here}, {} of {acked} acknowledged writes were lost for good with both off.{}",
+            number(permanent),
+            and(" That is why the coordinator refuses, and why no flag overrides it.")
         ),
         ("on/skipped" | "off/skipped", 0) => {
             format!("{here}, **{name}** lost nothing in {runs} runs: too few to say what the missing defence costs.")
