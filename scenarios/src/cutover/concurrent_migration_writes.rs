@@ -29,8 +29,6 @@ pub const SCENARIO: Scenario = Scenario {
         "write in stage Activate",
         "write in stage Cleanup",
         "anti-entropy passed in DualWrite",
-        "anti-entropy passed in DeltaPass",
-        "anti-entropy passed in Cleanup",
         "a migration ended at full load",
         "a scan crossed a cutover",
         "a page of a scan met a newer configuration",
