@@ -4,6 +4,8 @@
 #![cfg(not(madsim))]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "real sockets")]
 
+#[path = "engine/accident.rs"]
+mod accident;
 #[path = "engine/disk.rs"]
 #[allow(dead_code)]
 mod disk;
@@ -14,6 +16,7 @@ use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use accident::mutate;
 use disk::Rng;
 use miroir_store::env::real::MonotonicClock;
 use miroir_store::env::{Clock as _, Nanos, Net as _, Peer, millis};
@@ -134,32 +137,6 @@ fn a_connection_begins_as_the_document_draws_it() {
     assert_eq!(refusal, greeting(&[&[1, 0, 0, 0][..], &(why.len() as u64).to_le_bytes(), why].concat()));
 }
 
-/// Does to a stream what a broken peer does: flips, cuts, lies about lengths, doubles.
-fn mutate(bytes: &mut Vec<u8>, rng: &mut Rng) {
-    for _ in 0..=rng.below(2) {
-        let at = rng.below(bytes.len().max(1) as u64) as usize;
-        match rng.below(6) {
-            _ if bytes.is_empty() => bytes.push(rng.next() as u8),
-            0 => bytes[at] ^= 1 << rng.below(8),
-            1 => bytes.truncate(at),
-            2 => bytes.insert(at, rng.next() as u8),
-            3 => {
-                let end = (at + 1 + rng.below(30) as usize).min(bytes.len());
-                bytes.extend_from_within(at..end);
-            }
-            4 => {
-                let end = (at + 1 + rng.below(30) as usize).min(bytes.len());
-                bytes.drain(at..end);
-            }
-            _ => {
-                let width = 4.min(bytes.len() - at);
-                let lie = [u32::MAX, 1 << 24, 1 << 16, 0][rng.below(4) as usize].to_le_bytes();
-                bytes[at..at + width].copy_from_slice(&lie[..width]);
-            }
-        }
-    }
-}
-
 /// No stream of bytes stops the listener, makes it panic, or brings a frame that nobody sent.
 #[test]
 fn any_bytes_are_a_connection_or_the_end_of_one() {
@@ -180,7 +157,7 @@ fn any_bytes_are_a_connection_or_the_end_of_one() {
         let is_greeted = turn % 2 == 0;
         let (greeting, rest) = whole.split_at(if is_greeted { hello(2, 3).len() } else { 0 });
         let mut bytes = rest.to_vec();
-        mutate(&mut bytes, &mut rng);
+        mutate(&mut bytes, &whole, &mut rng);
         bytes.splice(0..0, greeting.iter().copied());
         let mut stream = listener.dial();
         // It may hang up before it has everything.

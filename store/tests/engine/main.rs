@@ -3,6 +3,7 @@
 //! `disk` is that disk; `model` is what the engine should hold, as plain maps, and the driver that does the same to
 //! both. Each of the other files attacks one promise.
 
+mod accident;
 mod cost;
 mod crashes;
 mod disk;
